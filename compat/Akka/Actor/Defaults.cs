@@ -1,0 +1,47 @@
+using Akka.Configuration;
+
+namespace Akka.Actor;
+
+/// <summary>The reference settings every system falls back to: the keys this library honours.</summary>
+internal static class Defaults
+{
+    internal static readonly Config Config = ConfigurationFactory.ParseString(
+        """
+        akka {
+          loglevel = INFO
+          stdout-loglevel = WARNING
+          log-dead-letters = 10
+          log-dead-letters-suspend-duration = 5m
+          actor {
+            provider = local
+            guardian-supervisor-strategy = "Akka.Actor.DefaultSupervisorStrategy"
+            ask-timeout = infinite
+            default-dispatcher { type = Dispatcher, executor = default-executor, throughput = 30 }
+            internal-dispatcher { type = Dispatcher, executor = default-executor, throughput = 5 }
+            default-blocking-io-dispatcher { type = Dispatcher, executor = default-executor, throughput = 1 }
+            deployment { }
+          }
+          coordinated-shutdown {
+            default-phase-timeout = 5s
+            terminate-actor-system = on
+            exit-clr = off
+            run-by-actor-system-terminate = on
+            run-by-clr-shutdown-hook = on
+            phases {
+              before-service-unbind { }
+              service-unbind { depends-on = [before-service-unbind] }
+              service-requests-done { depends-on = [service-unbind] }
+              service-stop { depends-on = [service-requests-done] }
+              before-cluster-shutdown { depends-on = [service-stop] }
+              cluster-sharding-shutdown-region { timeout = 10s, depends-on = [before-cluster-shutdown] }
+              cluster-leave { depends-on = [cluster-sharding-shutdown-region] }
+              cluster-exiting { timeout = 10s, depends-on = [cluster-leave] }
+              cluster-exiting-done { depends-on = [cluster-exiting] }
+              cluster-shutdown { depends-on = [cluster-exiting-done] }
+              before-actor-system-terminate { depends-on = [cluster-shutdown] }
+              actor-system-terminate { timeout = 10s, depends-on = [before-actor-system-terminate] }
+            }
+          }
+        }
+        """);
+}
