@@ -83,10 +83,12 @@ public abstract class SupervisorStrategy
 
     protected bool LoggingEnabled { get; set; } = true;
 
+    protected abstract Directive Handle(IActorRef child, Exception exception);
+
     internal bool HandleFailure(
         ActorCell cell, InternalActorRefBase child, Exception cause, ChildRestartStats stats, IReadOnlyCollection<ChildRestartStats> children)
     {
-        var directive = Decider.Decide(cause);
+        var directive = Handle(child, cause);
         LogFailure(cell, child, cause, directive);
         switch (directive)
         {
@@ -165,6 +167,8 @@ public class OneForOneStrategy : SupervisorStrategy
 
     public override IDecider Decider { get; }
 
+    protected override Directive Handle(IActorRef child, Exception exception) => Decider.Decide(exception);
+
     internal override void ProcessFailure(
         ActorCell cell, bool restart, InternalActorRefBase child, Exception cause, ChildRestartStats stats, IReadOnlyCollection<ChildRestartStats> children)
     {
@@ -214,6 +218,8 @@ public class AllForOneStrategy : SupervisorStrategy
     public int WithinTimeRangeMilliseconds { get; }
 
     public override IDecider Decider { get; }
+
+    protected override Directive Handle(IActorRef child, Exception exception) => Decider.Decide(exception);
 
     internal override void ProcessFailure(
         ActorCell cell, bool restart, InternalActorRefBase child, Exception cause, ChildRestartStats stats, IReadOnlyCollection<ChildRestartStats> children)
