@@ -1,0 +1,247 @@
+// The rollout loop. Read it from top to bottom: lease -> environment -> (context -> response -> observation -> sub-trajectory)*.
+//
+// Invariants:
+//  * The policy always continues prompt ++ the last turn's segments (ConstantMemoryContext): everything older is gone.
+//  * Token in, token out: generated ids go to the next context and to the learner as they were drawn; an observation is encoded once.
+//  * Turn j is sent before turn j+1 is asked for, and only one of the two is ever in hand: memory is constant, back-pressure holds.
+//  * The episode ends in one of three ways: its last turn was accepted (EpisodeFinished), it was given up with a reason
+//    (EpisodeGivenUp), or it crashed. In the last two its lease is handed back.
+using Akka.Actor;
+using Mem1.Environments;
+using Mem1.Model;
+using Mem1.Protocol.V1;
+using Microsoft.Extensions.Logging;
+
+namespace Mem1.Actors;
+
+/// <summary>What every episode of a worker shares.</summary>
+internal sealed record EpisodeServices(
+    RolloutWorkerOptions Options,
+    IEnvironmentFactory Environments,
+    ITokenizer Tokenizer,
+    RolloutTelemetry Telemetry,
+    TimeProvider Time,
+    ILoggerFactory Loggers)
+{
+    /// <summary>Tokens of the tag that closes an observation.</summary>
+    public int[] ObservationEnd { get; } = Tokenizer.Encode(Environments.ObservationEnd);
+}
+
+/// <summary>Plays one lease.</summary>
+internal sealed partial class EpisodeActor : ReceiveActor, IWithTimers
+{
+    private readonly TaskLease _lease;
+    private readonly EpisodeServices _services;
+    private readonly RolloutWorkerOptions _options;
+    private readonly IActorRef _policy;
+    private readonly IActorRef _uplink;
+    private readonly ILogger _log;
+    private readonly EnvironmentSession _environment;
+
+    private ConstantMemoryContext _context = null!;
+    private int _maxTurns;
+    private int _generationFailures;
+    private int _callFailures;
+    private int _environmentFailures;
+    private long _tag;
+    private long _generationStart;
+    private TimeSpan _generationTime;
+    private long _environmentStart;
+    private GenerationResult? _response;
+    private (int[] State, int[] Action) _split;
+    private bool _ended;
+
+    public EpisodeActor(TaskLease lease, EpisodeServices services, IActorRef policy, IActorRef uplink)
+    {
+        _lease = lease;
+        _services = services;
+        _options = services.Options;
+        _policy = policy;
+        _uplink = uplink;
+        _log = services.Loggers.CreateLogger<EpisodeActor>();
+        _environment = new EnvironmentSession(_options, services.Time);
+
+        Receive<EnvironmentReady>(OnEnvironmentReady);
+        Receive<Generated>(OnGenerated);
+        Receive<EnvironmentStepped>(stepped => OnEnvironmentStepped(stepped.Result));
+        Receive<TurnAccepted>(_ => OnTurnAccepted());
+
+        Receive<GenerationFailed>(OnGenerationFailed);
+        Receive<EnvironmentFailed>(OnEnvironmentFailed);
+        Receive<RetryEnvironment>(_ => CallEnvironment());
+    }
+
+    public ITimerScheduler Timers { get; set; } = null!;
+
+    // 1. The lease. A lease that cannot be played anywhere goes back at once; the learner counts its tries.
+    protected override void PreStart()
+    {
+        if (LeaseReader.Problem(_lease) is { } problem)
+            GiveUp($"The lease is invalid: {problem}");
+        else
+            CallEnvironment();
+    }
+
+    // 2. The prompt is the first context.
+    private void OnEnvironmentReady(EnvironmentReady ready)
+    {
+        _callFailures = 0;
+        _maxTurns = ready.MaxTurns;
+        var prompt = _services.Tokenizer.EncodePrompt(ready.Prompt);
+        if (prompt.Length == 0 || !ConstantMemoryContext.PromptFits(prompt, _options.MaxContextTokens))
+        {
+            GiveUp($"The prompt has {prompt.Length} tokens; a context holds 1 to {_options.MaxContextTokens - 1}.");
+            return;
+        }
+        _context = new ConstantMemoryContext(prompt, _options.MaxContextTokens);
+        AskPolicy();
+    }
+
+    // 3. The response: the policy continues the context. Its seed is a function of lease and turn, whatever else is in the batch.
+    private void AskPolicy()
+    {
+        var asked = _lease.Sampling;
+        var limit = Math.Min(Math.Min(asked.MaxNewTokens, _options.MaxNewTokens), _context.Room);
+        _generationStart = _services.Time.GetTimestamp();
+        _policy.Tell(new Generate(
+            ++_tag,
+            _context.ToArray(),
+            new SamplingOptions(asked.Temperature, asked.TopP, limit),
+            _services.Environments.StopStrings,
+            TurnSeed.Mix(_lease.Seed, _context.Turn)));
+    }
+
+    private void OnGenerated(Generated message)
+    {
+        if (message.Tag != _tag)
+            return;
+        _generationFailures = 0;
+        _generationTime = _services.Time.GetElapsedTime(_generationStart);
+        var result = message.Result;
+        if (result.Tokens.Length == 0 || result.Tokens.Length != result.LogProbs.Length || result.Tokens.Length != result.PolicyVersions.Length)
+        {
+            throw new InvalidOperationException(
+                $"The engine returned {result.Tokens.Length} tokens, {result.LogProbs.Length} log-probs and " +
+                $"{result.PolicyVersions.Length} versions.");
+        }
+        _response = result;
+        _split = ResponseTokens.Split(result.Tokens, _services.Environments.InternalStateEnd, _services.Tokenizer);
+        CallEnvironment();
+    }
+
+    // 4. The observation: the environment takes the response's text. A call that throws is tried again with the same response.
+    private void CallEnvironment()
+    {
+        _environmentStart = _services.Time.GetTimestamp();
+        if (_response is null)
+        {
+            _environment.CreateAsync(_services.Environments, LeaseReader.Task(_lease), _lease.Seed)
+                .PipeTo(Self, success: ready => ready, failure: cause => new EnvironmentFailed(cause));
+            return;
+        }
+        var text = ResponseTokens.Text(_response, _services.Environments.StopStrings, _services.Tokenizer);
+        _environment.StepAsync(text, truncated: _response.Finish == FinishReason.Length)
+            .PipeTo(Self, success: result => new EnvironmentStepped(result), failure: cause => new EnvironmentFailed(cause));
+    }
+
+    // 5. The sub-trajectory: what was served, what was generated on it, what came of it. Then everything older is dropped.
+    private void OnEnvironmentStepped(TurnResult result)
+    {
+        var environmentTime = _services.Time.GetElapsedTime(_environmentStart);
+        _callFailures = 0;
+        _environmentFailures += result.Failures;
+
+        var (state, action) = _split;
+        var information = result.End == EpisodeEnd.None ? Tokenise(result.Observation) : [];
+        if (result.End == EpisodeEnd.None && _context.Turn + 1 >= _maxTurns)
+            result = _environment.Abort(EpisodeEnd.TurnLimit);
+        else if (result.End == EpisodeEnd.None && !_context.NextFits(state.Length + action.Length, information.Length))
+            result = _environment.Abort(EpisodeEnd.ContextFull);
+        _ended = result.End != EpisodeEnd.None;
+        if (_ended)
+            information = [];
+
+        var turn = SubTrajectoryWriter.Write(
+            _lease, _context, _response!, state, action, information, result, _environmentFailures, _generationTime, environmentTime);
+        _services.Telemetry.TurnPlayed();
+        _response = null;
+        if (!_ended)
+            _context.Advance(state, action, information);
+        _uplink.Tell(new TurnPlayed(turn));
+    }
+
+    private int[] Tokenise(string observation) => ResponseTokens.Clip(
+        _services.Tokenizer.Encode(observation), _options.MaxObservationTokens, _services.ObservationEnd,
+        _services.Environments.ObservationEnd, _services.Tokenizer);
+
+    // 6. The next turn, or the end. The uplink accepts a turn as soon as it has room to keep it.
+    private void OnTurnAccepted()
+    {
+        if (!_ended)
+        {
+            AskPolicy();
+            return;
+        }
+        Context.Parent.Tell(EpisodeFinished.Instance);
+        Context.Stop(Self);
+    }
+
+    // What can go wrong, and how often it is tried again.
+    private void OnGenerationFailed(GenerationFailed failure)
+    {
+        if (failure.Tag != _tag)
+            return;
+        if (!failure.Retry)
+            GiveUp(failure.Reason);
+        else if (_generationFailures++ >= _options.GenerationRetries)
+            GiveUp($"{failure.Reason} It was the {_generationFailures}th time in this turn.");
+        else
+            AskPolicy();
+    }
+
+    private void OnEnvironmentFailed(EnvironmentFailed failure)
+    {
+        _environmentFailures++;
+        _services.Telemetry.EnvironmentFailed();
+        LogEnvironmentFailed(_log, failure.Cause, _lease.EpisodeId, _lease.Attempt, _callFailures + 1);
+        var sentence = $"{failure.Cause.GetType().Name}: {failure.Cause.Message}";
+        if (failure.Cause is EnvironmentStuckException)
+            GiveUp($"The environment hangs: {failure.Cause.Message}");
+        else if (_callFailures >= _options.EnvironmentRetries)
+            GiveUp($"The environment failed {_callFailures + 1} times in a row, last with {sentence}");
+        else
+            Timers.StartSingleTimer(nameof(RetryEnvironment), RetryEnvironment.Instance, _options.EnvironmentBackoff * (1 << Math.Min(_callFailures++, 10)));
+    }
+
+    private void GiveUp(string reason)
+    {
+        Context.Parent.Tell(new EpisodeGivenUp(reason));
+        Context.Stop(Self);
+    }
+
+    protected override void PostStop()
+    {
+        // Harmless when nothing is open; after a crash or a stop in mid-turn it frees the place in the batch.
+        _policy.Tell(new CancelGeneration(), Self);
+        _ = CloseAsync(_environment, _log, _lease.EpisodeId);
+    }
+
+    private static async Task CloseAsync(EnvironmentSession environment, ILogger log, string episodeId)
+    {
+        try
+        {
+            await environment.CloseAsync().ConfigureAwait(false);
+        }
+        catch (Exception failure)
+        {
+            // The episode is over either way; what an environment throws while it cleans up concerns its author.
+            LogDisposeFailed(log, failure, episodeId);
+        }
+    }
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Episode {EpisodeId}, attempt {Attempt}: environment call failed (try {Try}).")]
+    private static partial void LogEnvironmentFailed(ILogger logger, Exception cause, string episodeId, int attempt, int @try);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Episode {EpisodeId}: the environment threw while it was disposed.")]
+    private static partial void LogDisposeFailed(ILogger logger, Exception cause, string episodeId);
+}

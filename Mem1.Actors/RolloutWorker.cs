@@ -1,0 +1,151 @@
+// Invariants:
+//  * Completion ends exactly once, after the actors, the engine and the channel are gone: normally after a drain or a stop, with a
+//    RolloutWorkerException when the worker cannot go on.
+using Akka.Actor;
+using Akka.Configuration;
+using Grpc.Net.Client;
+using Mem1.Environments;
+using Mem1.Model;
+using Mem1.Protocol.V1;
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Abstractions;
+
+namespace Mem1.Actors;
+
+/// <summary>A rollout worker: plays the episodes a learner leases to it and streams every turn back.</summary>
+public sealed class RolloutWorker : IAsyncDisposable
+{
+    private const string SerialDispatcher = "mem1-serial";
+    private const string PolicyDispatcher = "mem1-policy";
+
+    // Weights come in chunks chosen by the learner; 16 MiB holds any sensible one and still bounds what one message can claim.
+    private const int MaxMessageBytes = 16 << 20;
+
+    // Pings find a learner that vanished without closing its connection; half a minute is far below any lease's life.
+    private static readonly TimeSpan KeepAliveDelay = TimeSpan.FromSeconds(20);
+    private static readonly TimeSpan KeepAliveTimeout = TimeSpan.FromSeconds(10);
+
+    // Decoding keeps one thread busy, so the policy has its own. Akka's logging is off: actors log through ILogger. Process exit is the
+    // host's business. A failed root is restarted by the default guardian; RolloutSupervisor.PreRestart ends the worker instead.
+    private static readonly Config Settings = ConfigurationFactory.ParseString(
+        """
+        akka {
+          loglevel = OFF
+          stdout-loglevel = OFF
+          log-dead-letters = off
+          log-dead-letters-during-shutdown = off
+          actor.provider = local
+          coordinated-shutdown.run-by-clr-shutdown-hook = off
+        }
+        mem1-policy { type = PinnedDispatcher, throughput = 1 }
+        mem1-serial { type = ForkJoinDispatcher, throughput = 1, dedicated-thread-pool { thread-count = 1, threadtype = background } }
+        """);
+
+    private readonly IActorRef _supervisor;
+    private readonly RolloutTelemetry _telemetry;
+
+    private RolloutWorker(IActorRef supervisor, RolloutTelemetry telemetry, Task completion)
+    {
+        _supervisor = supervisor;
+        _telemetry = telemetry;
+        Completion = completion;
+    }
+
+    /// <summary>
+    /// Ends when the worker has left: normally after a drain (the learner's or the owner's) or a stop, with a
+    /// <see cref="RolloutWorkerException"/> when it was refused or failed too often.
+    /// </summary>
+    public Task Completion { get; }
+
+    /// <summary>What the worker has done so far.</summary>
+    public RolloutCounters Counters => _telemetry.Snapshot();
+
+    /// <summary>Starts a worker. It returns at once; the worker connects, and reconnects, on its own.</summary>
+    /// <param name="options">Settings.</param>
+    /// <param name="environments">Makes the environments of the leases.</param>
+    /// <param name="tokenizer">The model's tokenizer.</param>
+    /// <param name="engineFactory">Makes an engine from weights and their version; called again after a crash.</param>
+    /// <param name="weightsParser">Reads the learner's weight blob (a safetensors file).</param>
+    /// <param name="loggerFactory">Where to log; nowhere if null.</param>
+    /// <param name="time">The clock; the system's if null.</param>
+    /// <param name="jitter">Randomness of back-off waits, used by one thread; seeded by the system if null.</param>
+    /// <exception cref="RolloutWorkerException">The options contradict themselves or the environment.</exception>
+    public static Task<RolloutWorker> StartAsync(
+        RolloutWorkerOptions options,
+        IEnvironmentFactory environments,
+        ITokenizer tokenizer,
+        Func<ModelWeights, long, IGenerationEngine> engineFactory,
+        Func<ReadOnlyMemory<byte>, ModelWeights> weightsParser,
+        ILoggerFactory? loggerFactory = null,
+        TimeProvider? time = null,
+        Random? jitter = null)
+    {
+        var loggers = loggerFactory ?? NullLoggerFactory.Instance;
+        var clock = time ?? TimeProvider.System;
+        var problems = options.Validate().ToList();
+        var closing = tokenizer.Encode(environments.ObservationEnd).Length;
+        if (options.MaxObservationTokens <= closing)
+        {
+            problems.Add($"MaxObservationTokens is {options.MaxObservationTokens}; the tag {environments.ObservationEnd} alone takes " +
+                $"{closing} tokens.");
+        }
+        if (problems.Count > 0)
+            throw new RolloutWorkerException(string.Join(Environment.NewLine, problems));
+
+        var telemetry = new RolloutTelemetry(options.WorkerId);
+        var channel = GrpcChannel.ForAddress(options.LearnerAddress, new GrpcChannelOptions
+        {
+            MaxReceiveMessageSize = MaxMessageBytes,
+            DisposeHttpClient = true,
+            HttpHandler = new SocketsHttpHandler
+            {
+                EnableMultipleHttp2Connections = true,
+                KeepAlivePingDelay = KeepAliveDelay,
+                KeepAlivePingTimeout = KeepAliveTimeout,
+            },
+        });
+        var completion = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        var services = new SupervisorServices(
+            new EpisodeServices(options, environments, tokenizer, telemetry, clock, loggers),
+            new UplinkServices(
+                options, new LearnerService.LearnerServiceClient(channel), weightsParser, telemetry, clock, jitter ?? new Random(), loggers),
+            engineFactory,
+            options.Serial ? SerialDispatcher : null,
+            options.Serial ? SerialDispatcher : PolicyDispatcher,
+            completion);
+
+        var system = ActorSystem.Create("mem1-rollout", Settings);
+        var props = Props.Create(() => new RolloutSupervisor(services));
+        var supervisor = system.ActorOf(options.Serial ? props.WithDispatcher(SerialDispatcher) : props, "rollout");
+        return Task.FromResult(new RolloutWorker(supervisor, telemetry, RunAsync(system, channel, telemetry, completion.Task)));
+    }
+
+    /// <summary>Stops the worker and waits until it has left.</summary>
+    /// <param name="drain">
+    /// True: take no more leases, finish the running episodes, wait for their acknowledgements. False: hand the running episodes back.
+    /// </param>
+    public Task StopAsync(bool drain = true)
+    {
+        const string reason = "it was told to stop.";
+        _supervisor.Tell(drain ? new Drain(reason) : new StopNow(reason), ActorRefs.NoSender);
+        return Completion;
+    }
+
+    /// <summary>Stops the worker at once, unless it has ended; its failure, if it had one, is left to <see cref="Completion"/>.</summary>
+    public async ValueTask DisposeAsync() => await StopAsync(drain: false).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+
+    private static async Task RunAsync(ActorSystem system, GrpcChannel channel, RolloutTelemetry telemetry, Task completion)
+    {
+        try
+        {
+            await completion.ConfigureAwait(false);
+        }
+        finally
+        {
+            await system.Terminate().ConfigureAwait(false);
+            await system.WhenTerminated.ConfigureAwait(false);
+            channel.Dispose();
+            telemetry.Dispose();
+        }
+    }
+}

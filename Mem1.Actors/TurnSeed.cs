@@ -1,0 +1,18 @@
+namespace Mem1.Actors;
+
+/// <summary>Seeds of single responses, a function of the lease's seed and the turn alone, so that timing and batching cannot matter.</summary>
+internal static class TurnSeed
+{
+    /// <summary>The seed of the response of a turn (SplitMix64's finaliser over the lease's seed advanced by the turn).</summary>
+    public static ulong Mix(ulong leaseSeed, int turn)
+    {
+        unchecked
+        {
+            // The odd constant is 2^64 divided by the golden ratio: consecutive turns land far apart.
+            var z = leaseSeed + (((ulong)turn + 1) * 0x9E3779B97F4A7C15UL);
+            z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9UL;
+            z = (z ^ (z >> 27)) * 0x94D049BB133111EBUL;
+            return z ^ (z >> 31);
+        }
+    }
+}
