@@ -1,0 +1,222 @@
+// Invariants: every key that changes what the decoder computes is either read or refused; a written file holds this project's own keys only
+// where they differ from plain Qwen2, so other software reads it unless it could not compute the model anyway.
+using System.Text.Json;
+using System.Text.Json.Nodes;
+
+namespace Mem1.Model.Checkpoints;
+
+/// <summary>config.json in the Hugging Face layout.</summary>
+public static class ModelConfigFile
+{
+    /// <summary>The name of the file in a checkpoint folder.</summary>
+    public const string FileName = "config.json";
+
+    /// <summary>Reads a configuration.</summary>
+    /// <param name="path">A config.json.</param>
+    /// <exception cref="CheckpointException">Missing, malformed, or of a model this decoder cannot compute.</exception>
+    public static DecoderConfig Read(string path)
+    {
+        byte[] bytes;
+        try
+        {
+            bytes = File.ReadAllBytes(path);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new CheckpointException($"{path} could not be read: {SafetensorsHeader.FirstSentence(e.Message)}.", e);
+        }
+        return Parse(bytes, path);
+    }
+
+    /// <summary>Parses a configuration.</summary>
+    /// <param name="utf8">The file's content.</param>
+    /// <param name="name">What errors call it.</param>
+    /// <exception cref="CheckpointException">Malformed, or of a model this decoder cannot compute.</exception>
+    public static DecoderConfig Parse(ReadOnlySpan<byte> utf8, string name)
+    {
+        JsonDocument document;
+        try
+        {
+            var reader = new Utf8JsonReader(utf8, new JsonReaderOptions { AllowTrailingCommas = false });
+            document = JsonDocument.ParseValue(ref reader);
+        }
+        catch (JsonException e)
+        {
+            throw new CheckpointException($"{name} is not valid JSON: {SafetensorsHeader.FirstSentence(e.Message)}.", e);
+        }
+        using (document)
+        {
+            if (document.RootElement.ValueKind != JsonValueKind.Object)
+                throw new CheckpointException($"{name} is not a JSON object.");
+            return Convert(new Keys(document.RootElement, name));
+        }
+    }
+
+    private static DecoderConfig Convert(Keys keys)
+    {
+        string type = keys.Text("model_type", null) ?? throw keys.Error("model_type", "is missing; this decoder computes \"qwen2\"");
+        if (type != "qwen2")
+            throw keys.Error("model_type", $"is \"{SafetensorsHeader.Shown(type)}\"; this decoder computes \"qwen2\" only");
+        if (keys.Text("hidden_act", "silu") is var activation && activation != "silu")
+            throw keys.Error("hidden_act", $"is \"{SafetensorsHeader.Shown(activation!)}\"; this decoder computes \"silu\" only");
+        if (keys.Flag("use_sliding_window", false))
+            throw keys.Error("use_sliding_window", "is true; sliding-window attention is not supported");
+        if (keys.Has("rope_scaling"))
+            throw keys.Error("rope_scaling", "is set; scaled rotary positions are not supported, remove it or take another checkpoint");
+
+        int hidden = keys.Count("hidden_size", null);
+        int heads = keys.Count("num_attention_heads", null);
+        int keyValueHeads = keys.Count("num_key_value_heads", heads);
+        if (heads % keyValueHeads != 0)
+            throw keys.Error("num_key_value_heads", $"is {keyValueHeads}, which does not divide the {heads} attention heads");
+        if (!keys.Has("head_dim") && hidden % heads != 0)
+            throw keys.Error("num_attention_heads", $"is {heads}, which does not divide hidden_size {hidden}");
+        PositionEncoding position = keys.Text("position", "rope") switch
+        {
+            "rope" => PositionEncoding.Rope,
+            "none" => PositionEncoding.None,
+            var other => throw keys.Error("position", $"is \"{SafetensorsHeader.Shown(other!)}\"; it must be \"rope\" or \"none\""),
+        };
+        AttentionScale scale = keys.Text("attention_scale", "standard") switch
+        {
+            "standard" => AttentionScale.Standard,
+            "log_n" => AttentionScale.LogN,
+            var other => throw keys.Error(
+                "attention_scale", $"is \"{SafetensorsHeader.Shown(other!)}\"; it must be \"standard\" or \"log_n\""),
+        };
+        int headSize = keys.Count("head_dim", hidden / heads);
+        if (position == PositionEncoding.Rope && headSize % 2 != 0)
+            throw keys.Error("head_dim", $"is {headSize}; rotary positions need an even number");
+        return new DecoderConfig
+        {
+            VocabularySize = keys.Count("vocab_size", null),
+            HiddenSize = hidden,
+            IntermediateSize = keys.Count("intermediate_size", null),
+            Layers = keys.Count("num_hidden_layers", null),
+            Heads = heads,
+            KeyValueHeads = keyValueHeads,
+            HeadSize = headSize,
+            MaxPositions = keys.Count("max_position_embeddings", 32768),
+            NormEpsilon = keys.Positive("rms_norm_eps", 1e-6),
+            RopeTheta = keys.Positive("rope_theta", 10_000),
+            TiedEmbeddings = keys.Flag("tie_word_embeddings", false),
+            QkvBias = keys.Flag("qkv_bias", true),
+            Position = position,
+            ConvKernel = keys.Taps("conv_kernel"),
+            EmbeddingConvKernel = keys.Taps("embed_conv_kernel"),
+            AttentionScale = scale,
+        };
+    }
+
+    /// <summary>Writes a configuration atomically.</summary>
+    /// <param name="path">Where config.json goes.</param>
+    /// <param name="config">What it says.</param>
+    /// <param name="dtype">How the weights beside it are stored.</param>
+    /// <param name="endOfText">The id that ends a text, if the tokenizer has one.</param>
+    public static void Write(string path, DecoderConfig config, StoredDtype dtype = StoredDtype.Float32, int? endOfText = null) =>
+        AtomicFile.WriteText(path, Format(config, dtype, endOfText));
+
+    /// <summary>The text of config.json.</summary>
+    /// <param name="config">What it says.</param>
+    /// <param name="dtype">How the weights beside it are stored.</param>
+    /// <param name="endOfText">The id that ends a text, if the tokenizer has one.</param>
+    public static string Format(DecoderConfig config, StoredDtype dtype = StoredDtype.Float32, int? endOfText = null)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        var json = new JsonObject
+        {
+            ["architectures"] = new JsonArray("Qwen2ForCausalLM"),
+            ["model_type"] = "qwen2",
+            ["vocab_size"] = config.VocabularySize,
+            ["hidden_size"] = config.HiddenSize,
+            ["intermediate_size"] = config.IntermediateSize,
+            ["num_hidden_layers"] = config.Layers,
+            ["num_attention_heads"] = config.Heads,
+            ["num_key_value_heads"] = config.KeyValueHeads,
+            ["max_position_embeddings"] = config.MaxPositions,
+            ["rms_norm_eps"] = config.NormEpsilon,
+            ["rope_theta"] = config.RopeTheta,
+            ["hidden_act"] = "silu",
+            ["tie_word_embeddings"] = config.TiedEmbeddings,
+            ["use_sliding_window"] = false,
+            ["torch_dtype"] = dtype == StoredDtype.Float32 ? "float32" : "bfloat16",
+        };
+        if (endOfText is int id)
+            json["eos_token_id"] = id;
+        if (config.HeadSize * config.Heads != config.HiddenSize)
+            json["head_dim"] = config.HeadSize;
+        if (!config.QkvBias)
+            json["qkv_bias"] = false;
+        if (config.Position != PositionEncoding.Rope)
+            json["position"] = "none";
+        if (config.ConvKernel != 0)
+            json["conv_kernel"] = config.ConvKernel;
+        if (config.EmbeddingConvKernel != 0)
+            json["embed_conv_kernel"] = config.EmbeddingConvKernel;
+        if (config.AttentionScale != AttentionScale.Standard)
+            json["attention_scale"] = "log_n";
+        return json.ToJsonString(new JsonSerializerOptions { WriteIndented = true }) + "\n";
+    }
+
+    /// <summary>Typed access to one JSON object with one-sentence errors.</summary>
+    private sealed class Keys(JsonElement root, string file)
+    {
+        /// <summary>No dimension of a real model comes near this; it keeps products of two within 64 bits.</summary>
+        private const int LargestCount = 1 << 30;
+
+        public CheckpointException Error(string key, string what) => new($"{file}: {key} {what}.");
+
+        public bool Has(string key) => root.TryGetProperty(key, out JsonElement value) && value.ValueKind != JsonValueKind.Null;
+
+        public string? Text(string key, string? fallback)
+        {
+            if (!Has(key))
+                return fallback;
+            JsonElement value = root.GetProperty(key);
+            return value.ValueKind == JsonValueKind.String ? value.GetString() : throw Error(key, "is not a string");
+        }
+
+        public bool Flag(string key, bool fallback)
+        {
+            if (!Has(key))
+                return fallback;
+            return root.GetProperty(key).ValueKind switch
+            {
+                JsonValueKind.True => true,
+                JsonValueKind.False => false,
+                _ => throw Error(key, "is neither true nor false"),
+            };
+        }
+
+        public int Count(string key, int? fallback)
+        {
+            if (!Has(key))
+                return fallback ?? throw Error(key, "is missing");
+            JsonElement value = root.GetProperty(key);
+            if (value.ValueKind != JsonValueKind.Number || !value.TryGetInt32(out int count) || count is < 1 or > LargestCount)
+                throw Error(key, $"is not a whole number from 1 to {LargestCount}");
+            return count;
+        }
+
+        public int Taps(string key)
+        {
+            if (!Has(key))
+                return 0;
+            JsonElement value = root.GetProperty(key);
+            // Longer than any short convolution in use; a larger number is a mistake.
+            if (value.ValueKind != JsonValueKind.Number || !value.TryGetInt32(out int taps) || taps is < 0 or > 64)
+                throw Error(key, "is not a whole number from 0 to 64");
+            return taps;
+        }
+
+        public double Positive(string key, double fallback)
+        {
+            if (!Has(key))
+                return fallback;
+            JsonElement value = root.GetProperty(key);
+            if (value.ValueKind != JsonValueKind.Number || !value.TryGetDouble(out double number) || !(number > 0) || double.IsInfinity(number))
+                throw Error(key, "is not a positive number");
+            return number;
+        }
+    }
+}

@@ -1,0 +1,225 @@
+// Invariants: reading never trusts a length of the file (see SafetensorsHeader) and streams tensor by tensor, so memory is the tensors plus
+// one buffer; writing is deterministic (names in ordinal order), so equal weights give equal bytes and hashes.
+using System.Buffers.Binary;
+using System.Runtime.InteropServices;
+using System.Text;
+using System.Text.Json;
+
+namespace Mem1.Model.Checkpoints;
+
+/// <summary>How values are stored.</summary>
+public enum StoredDtype
+{
+    /// <summary>IEEE single precision; exact.</summary>
+    Float32,
+    /// <summary>bfloat16, rounded to nearest even.</summary>
+    BFloat16,
+}
+
+/// <summary>Reads and writes the safetensors format (F32, BF16 and F16 in; F32 or BF16 out).</summary>
+public static class Safetensors
+{
+    private const int BufferBytes = 1 << 20;
+
+    /// <summary>Reads every tensor of a file as float32.</summary>
+    /// <param name="path">A .safetensors file.</param>
+    /// <exception cref="CheckpointException">The file is missing, unreadable or malformed.</exception>
+    public static ModelWeights Read(string path)
+    {
+        try
+        {
+            using var stream = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read, BufferBytes, FileOptions.SequentialScan);
+            return Read(stream, stream.Length, path);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new CheckpointException($"{path} could not be read: {SafetensorsHeader.FirstSentence(e.Message)}.", e);
+        }
+    }
+
+    /// <summary>Reads every tensor of a blob as float32.</summary>
+    /// <param name="bytes">What <see cref="ToBytes"/> wrote.</param>
+    /// <param name="name">What errors call the blob.</param>
+    /// <exception cref="CheckpointException">The blob is malformed.</exception>
+    public static ModelWeights FromBytes(byte[] bytes, string name = "weight blob")
+    {
+        ArgumentNullException.ThrowIfNull(bytes);
+        using var stream = new MemoryStream(bytes, writable: false);
+        return Read(stream, bytes.LongLength, name);
+    }
+
+    /// <summary>Reads every tensor of a stream as float32.</summary>
+    /// <param name="stream">Positioned at the header length.</param>
+    /// <param name="totalBytes">Bytes from there to the end of the file; bounds every allocation.</param>
+    /// <param name="name">What errors call the stream.</param>
+    /// <exception cref="CheckpointException">The content is malformed or ends early.</exception>
+    public static ModelWeights Read(Stream stream, long totalBytes, string name)
+    {
+        ArgumentNullException.ThrowIfNull(stream);
+        byte[] prefix = new byte[(int)Math.Clamp(totalBytes, 0, 8)];
+        Fill(stream, prefix, name);
+        byte[] header = new byte[SafetensorsHeader.HeaderLength(prefix, totalBytes, name)];
+        Fill(stream, header, name);
+        List<TensorEntry> entries = SafetensorsHeader.Parse(header, totalBytes - 8 - header.Length, name);
+
+        var tensors = new SortedDictionary<string, WeightTensor>(StringComparer.Ordinal);
+        byte[] buffer = [];
+        foreach (TensorEntry entry in entries.OrderBy(e => e.Begin).ThenBy(e => e.End))
+        {
+            var data = new float[entry.Count];
+            if (entry.Dtype == TensorDtype.F32 && BitConverter.IsLittleEndian)
+            {
+                Fill(stream, MemoryMarshal.AsBytes(data.AsSpan()), name);
+            }
+            else
+            {
+                if (buffer.Length == 0)
+                    buffer = new byte[BufferBytes];
+                int size = SafetensorsHeader.BytesPerElement(entry.Dtype);
+                for (int done = 0; done < data.Length;)
+                {
+                    int step = Math.Min(data.Length - done, BufferBytes / size);
+                    Span<byte> raw = buffer.AsSpan(0, step * size);
+                    Fill(stream, raw, name);
+                    Widen(entry.Dtype, raw, data.AsSpan(done, step));
+                    done += step;
+                }
+            }
+            tensors.Add(entry.Name, new WeightTensor(entry.Shape, data));
+        }
+        return new ModelWeights(tensors);
+    }
+
+    /// <summary>Writes a file atomically.</summary>
+    /// <param name="path">Where; the folder must exist.</param>
+    /// <param name="weights">What.</param>
+    /// <param name="dtype">How values are stored.</param>
+    /// <exception cref="IOException">The disk refused; the previous file is untouched.</exception>
+    public static void Write(string path, ModelWeights weights, StoredDtype dtype = StoredDtype.Float32) =>
+        AtomicFile.Write(path, stream => Write(stream, weights, dtype));
+
+    /// <summary>The same bytes as <see cref="Write(string, ModelWeights, StoredDtype)"/> puts into a file.</summary>
+    /// <param name="weights">What.</param>
+    /// <param name="dtype">How values are stored.</param>
+    public static byte[] ToBytes(ModelWeights weights, StoredDtype dtype = StoredDtype.Float32)
+    {
+        using var stream = new MemoryStream();
+        Write(stream, weights, dtype);
+        return stream.ToArray();
+    }
+
+    /// <summary>Writes to a stream.</summary>
+    /// <param name="stream">Receives the whole file.</param>
+    /// <param name="weights">What.</param>
+    /// <param name="dtype">How values are stored.</param>
+    public static void Write(Stream stream, ModelWeights weights, StoredDtype dtype = StoredDtype.Float32)
+    {
+        ArgumentNullException.ThrowIfNull(stream);
+        ArgumentNullException.ThrowIfNull(weights);
+        KeyValuePair<string, WeightTensor>[] ordered = [.. weights.Tensors.OrderBy(t => t.Key, StringComparer.Ordinal)];
+        byte[] header = Header(ordered, dtype);
+        Span<byte> prefix = stackalloc byte[8];
+        BinaryPrimitives.WriteUInt64LittleEndian(prefix, (ulong)header.Length);
+        stream.Write(prefix);
+        stream.Write(header);
+        byte[] buffer = [];
+        foreach ((_, WeightTensor tensor) in ordered)
+        {
+            if (dtype == StoredDtype.Float32 && BitConverter.IsLittleEndian)
+            {
+                stream.Write(MemoryMarshal.AsBytes(tensor.Data.AsSpan()));
+                continue;
+            }
+            if (buffer.Length == 0)
+                buffer = new byte[BufferBytes];
+            int size = dtype == StoredDtype.Float32 ? 4 : 2;
+            for (int done = 0; done < tensor.Data.Length;)
+            {
+                int step = Math.Min(tensor.Data.Length - done, BufferBytes / size);
+                Narrow(dtype, tensor.Data.AsSpan(done, step), buffer);
+                stream.Write(buffer, 0, step * size);
+                done += step;
+            }
+        }
+    }
+
+    private static byte[] Header(KeyValuePair<string, WeightTensor>[] ordered, StoredDtype dtype)
+    {
+        using var json = new MemoryStream();
+        using (var writer = new Utf8JsonWriter(json))
+        {
+            writer.WriteStartObject();
+            writer.WriteStartObject("__metadata__");
+            // Readers of the format take "pt" to mean row-major tensors as torch has them.
+            writer.WriteString("format", "pt");
+            writer.WriteEndObject();
+            long at = 0;
+            foreach ((string name, WeightTensor tensor) in ordered)
+            {
+                long count = tensor.Shape.Aggregate(1L, (product, size) => product * size);
+                if (count != tensor.Data.Length)
+                {
+                    throw new ArgumentException(
+                        $"tensor {name} has shape [{string.Join(", ", tensor.Shape)}] and {tensor.Data.Length} values.", nameof(ordered));
+                }
+                writer.WriteStartObject(name);
+                writer.WriteString("dtype", dtype == StoredDtype.Float32 ? "F32" : "BF16");
+                writer.WriteStartArray("shape");
+                foreach (long size in tensor.Shape)
+                    writer.WriteNumberValue(size);
+                writer.WriteEndArray();
+                writer.WriteStartArray("data_offsets");
+                writer.WriteNumberValue(at);
+                at += count * (dtype == StoredDtype.Float32 ? 4 : 2);
+                writer.WriteNumberValue(at);
+                writer.WriteEndArray();
+                writer.WriteEndObject();
+            }
+            writer.WriteEndObject();
+        }
+        // Spaces up to a multiple of eight keep the data aligned, which the format allows and readers like.
+        int padding = (int)((8 - (json.Length % 8)) % 8);
+        json.Write(Encoding.ASCII.GetBytes(new string(' ', padding)));
+        return json.ToArray();
+    }
+
+    private static void Fill(Stream stream, Span<byte> target, string name)
+    {
+        int got = stream.ReadAtLeast(target, target.Length, throwOnEndOfStream: false);
+        if (got < target.Length)
+            throw new CheckpointException($"{name} ends {target.Length - got} bytes too early.");
+    }
+
+    private static void Widen(TensorDtype dtype, ReadOnlySpan<byte> raw, Span<float> data)
+    {
+        for (int i = 0; i < data.Length; i++)
+        {
+            data[i] = dtype switch
+            {
+                TensorDtype.F32 => BinaryPrimitives.ReadSingleLittleEndian(raw[(4 * i)..]),
+                TensorDtype.BF16 => BitConverter.UInt32BitsToSingle((uint)BinaryPrimitives.ReadUInt16LittleEndian(raw[(2 * i)..]) << 16),
+                _ => (float)BinaryPrimitives.ReadHalfLittleEndian(raw[(2 * i)..]),
+            };
+        }
+    }
+
+    private static void Narrow(StoredDtype dtype, ReadOnlySpan<float> data, Span<byte> raw)
+    {
+        for (int i = 0; i < data.Length; i++)
+        {
+            if (dtype == StoredDtype.Float32)
+                BinaryPrimitives.WriteSingleLittleEndian(raw[(4 * i)..], data[i]);
+            else
+                BinaryPrimitives.WriteUInt16LittleEndian(raw[(2 * i)..], ToBFloat16(data[i]));
+        }
+    }
+
+    private static ushort ToBFloat16(float value)
+    {
+        uint bits = BitConverter.SingleToUInt32Bits(value);
+        // A NaN must stay one: rounding could carry its mantissa into infinity.
+        if (float.IsNaN(value))
+            return (ushort)((bits >> 16) | 0x40);
+        return (ushort)((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
+    }
+}

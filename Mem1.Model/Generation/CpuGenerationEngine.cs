@@ -1,0 +1,251 @@
+// Invariants: what a request draws depends on its context, seed, options and the weights alone - not on the batch, the thread count, or
+// whether its cache was built token by token or at once (DecoderCore). Every token carries the version of the weights that made its logits.
+// Memory is bounded: a request's cache holds at most min(context + limit, MaxPositions) tokens and is freed when it leaves.
+using Mem1.Model.Decoding;
+
+namespace Mem1.Model.Generation;
+
+/// <summary>Continuous batching on the CPU with a key/value cache, in managed code.</summary>
+public sealed class CpuGenerationEngine : IGenerationEngine
+{
+    private readonly DecoderConfig _config;
+    private readonly DecoderCore _core;
+    private readonly int? _endOfText;
+    private readonly StopMatcher _stops;
+    private readonly WorkerPool _pool;
+    private readonly Part[] _parts;
+    private readonly List<Sequence> _active = [];
+    private PackedWeights _weights;
+    private bool _disposed;
+
+    /// <summary>Packs the weights and starts the worker threads.</summary>
+    /// <param name="config">Shape of the model.</param>
+    /// <param name="weights">Tensors that fit it.</param>
+    /// <param name="policyVersion">Their version.</param>
+    /// <param name="tokenizer">For stop strings and the end-of-text token.</param>
+    /// <param name="threads">Threads that decode, the caller's included; results do not depend on it.</param>
+    /// <exception cref="Checkpoints.CheckpointException">The weights do not fit; every misfit is listed.</exception>
+    public CpuGenerationEngine(DecoderConfig config, ModelWeights weights, long policyVersion, ITokenizer tokenizer, int threads = 1)
+        : this(config, weights, policyVersion, tokenizer, threads, Simd.Best)
+    {
+    }
+
+    internal CpuGenerationEngine(
+        DecoderConfig config, ModelWeights weights, long policyVersion, ITokenizer tokenizer, int threads, SimdLevel level)
+    {
+        ArgumentNullException.ThrowIfNull(tokenizer);
+        _config = config;
+        _core = DecoderCore.Create(config, level);
+        _weights = new PackedWeights(_core.Shape, weights);
+        PolicyVersion = policyVersion;
+        _endOfText = tokenizer.EndOfText;
+        _stops = new StopMatcher(tokenizer);
+        _pool = new WorkerPool(threads);
+        _parts = [.. Enumerable.Range(0, threads).Select(_ => new Part(this))];
+    }
+
+    /// <inheritdoc/>
+    public long PolicyVersion { get; private set; }
+
+    /// <inheritdoc/>
+    public int Active => _active.Count;
+
+    /// <inheritdoc/>
+    public long GeneratedTokens { get; private set; }
+
+    /// <inheritdoc/>
+    public void Submit(GenerationRequest request)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        TokenChecks.Require(_config, request.Context);
+        if (request.Context.Length >= _config.MaxPositions)
+        {
+            throw new ArgumentException(
+                $"a context of {request.Context.Length} tokens leaves no room in the model's {_config.MaxPositions} positions.", nameof(request));
+        }
+        SamplingOptions sampling = request.Sampling;
+        if (sampling.MaxNewTokens < 1)
+            throw new ArgumentException($"MaxNewTokens is {sampling.MaxNewTokens}; it must be at least 1.", nameof(request));
+        if (!(sampling.Temperature >= 0) || !float.IsFinite(sampling.Temperature))
+            throw new ArgumentException($"Temperature is {sampling.Temperature}; it must be 0 or a positive number.", nameof(request));
+        if (!(sampling.TopP > 0) || sampling.TopP > 1)
+            throw new ArgumentException($"TopP is {sampling.TopP}; it must be above 0 and at most 1.", nameof(request));
+        if (_active.Exists(s => s.Request.Id == request.Id))
+            throw new ArgumentException($"a request with id {request.Id} is in flight already.", nameof(request));
+        long total = Math.Min((long)request.Context.Length + sampling.MaxNewTokens, _config.MaxPositions);
+        _active.Add(new Sequence(request, (int)total, _core.Shape));
+    }
+
+    /// <inheritdoc/>
+    public void Cancel(long id)
+    {
+        int index = _active.FindIndex(s => s.Request.Id == id);
+        if (index < 0)
+            return;
+        _active[index].Dispose();
+        _active.RemoveAt(index);
+    }
+
+    /// <inheritdoc/>
+    /// <exception cref="ArithmeticException">The weights give logits that are not finite.</exception>
+    public IReadOnlyList<GenerationResult> Step()
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        if (_active.Count == 0)
+            return [];
+        int parts = Divide();
+        _pool.Run(parts, part => _parts[part].Run());
+        GeneratedTokens += _active.Count;
+
+        List<GenerationResult>? finished = null;
+        int kept = 0;
+        for (int i = 0; i < _active.Count; i++)
+        {
+            Sequence sequence = _active[i];
+            if (sequence.Finish is null)
+            {
+                _active[kept++] = sequence;
+                continue;
+            }
+            (finished ??= []).Add(sequence.Result());
+            sequence.Dispose();
+        }
+        _active.RemoveRange(kept, _active.Count - kept);
+        return finished ?? (IReadOnlyList<GenerationResult>)[];
+    }
+
+    /// <inheritdoc/>
+    /// <exception cref="Checkpoints.CheckpointException">The weights do not fit; the old ones stay in place.</exception>
+    public void SwapWeights(ModelWeights weights, long policyVersion)
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        var packed = new PackedWeights(_core.Shape, weights);
+        _weights.Dispose();
+        _weights = packed;
+        PolicyVersion = policyVersion;
+        foreach (Sequence sequence in _active)
+            sequence.Cache.Clear();
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        if (_disposed)
+            return;
+        _disposed = true;
+        _pool.Dispose();
+        foreach (Sequence sequence in _active)
+            sequence.Dispose();
+        foreach (Part part in _parts)
+            part.Dispose();
+        _weights.Dispose();
+    }
+
+    /// <summary>Deals whole sequences to the threads, the heaviest first, each to the thread with the least to do.</summary>
+    private int Divide()
+    {
+        foreach (Part part in _parts)
+            part.Sequences.Clear();
+        int parts = Math.Min(_parts.Length, _active.Count);
+        if (parts == 1)
+        {
+            _parts[0].Sequences.AddRange(_active);
+            return 1;
+        }
+        Span<long> load = stackalloc long[parts];
+        foreach (Sequence sequence in _active.OrderByDescending(s => s.Pending))
+        {
+            int least = 0;
+            for (int i = 1; i < parts; i++)
+                least = load[i] < load[least] ? i : least;
+            load[least] += sequence.Pending;
+            _parts[least].Sequences.Add(sequence);
+        }
+        return parts;
+    }
+
+    /// <summary>One thread's share of a step.</summary>
+    private sealed unsafe class Part(CpuGenerationEngine engine) : ILogitsSink, IDisposable
+    {
+        private readonly Workspace _workspace = new(engine._core.Shape);
+        private readonly Sampler _sampler = new(engine._config.VocabularySize);
+        private SequenceStep[] _steps = [];
+
+        public List<Sequence> Sequences { get; } = [];
+
+        public void Run()
+        {
+            if (_steps.Length < Sequences.Count)
+                _steps = new SequenceStep[Math.Max(Sequences.Count, 2 * _steps.Length)];
+            for (int i = 0; i < Sequences.Count; i++)
+            {
+                Sequence s = Sequences[i];
+                _steps[i] = new SequenceStep(s.Cache, s.Tokens, s.Cache.Length, s.Pending);
+            }
+            engine._core.Run(engine._weights, _steps.AsSpan(0, Sequences.Count), _workspace, this);
+        }
+
+        public void Accept(int step, int token, float* logits)
+        {
+            Sequence s = Sequences[step];
+            SamplingOptions sampling = s.Request.Sampling;
+            double uniform = sampling.Temperature == 0 ? 0 : RandomStream.Uniform(s.Request.Seed, (ulong)s.Generated.Count);
+            (int drawn, float logProb) = _sampler.Draw(new ReadOnlySpan<float>(logits, engine._config.VocabularySize), sampling, uniform);
+            s.Append(drawn, logProb, engine.PolicyVersion);
+            if (drawn == engine._endOfText)
+                s.Finish = FinishReason.EndOfText;
+            else if (engine._stops.Completes(s.Generated, s.Request.StopStrings))
+                s.Finish = FinishReason.Stop;
+            else if (s.Length == s.Tokens.Length)
+                s.Finish = FinishReason.Length;
+        }
+
+        public void Dispose() => _workspace.Dispose();
+    }
+
+    /// <summary>A request in flight.</summary>
+    private sealed class Sequence : IDisposable
+    {
+        private readonly List<float> _logProbs = [];
+        private readonly List<long> _versions = [];
+
+        public Sequence(GenerationRequest request, int total, DecoderShape shape)
+        {
+            Request = request;
+            Tokens = new int[total];
+            request.Context.CopyTo(Tokens, 0);
+            Length = request.Context.Length;
+            // The last token drawn is never fed back.
+            Cache = new SequenceCache(shape, total - 1);
+        }
+
+        public GenerationRequest Request { get; }
+        public SequenceCache Cache { get; }
+
+        /// <summary>Context and what was drawn; its length is the limit.</summary>
+        public int[] Tokens { get; }
+
+        /// <summary>Tokens so far.</summary>
+        public int Length { get; private set; }
+
+        /// <summary>Tokens not in the cache yet.</summary>
+        public int Pending => Length - Cache.Length;
+
+        public List<int> Generated { get; } = [];
+
+        public FinishReason? Finish { get; set; }
+
+        public void Append(int token, float logProb, long version)
+        {
+            Tokens[Length++] = token;
+            Generated.Add(token);
+            _logProbs.Add(logProb);
+            _versions.Add(version);
+        }
+
+        public GenerationResult Result() => new(Request.Id, [.. Generated], [.. _logProbs], [.. _versions], Finish!.Value);
+
+        public void Dispose() => Cache.Dispose();
+    }
+}
