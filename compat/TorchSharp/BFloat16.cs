@@ -31,10 +31,6 @@ public readonly struct BFloat16 : IComparable<BFloat16>, IEquatable<BFloat16>, I
 
     public static explicit operator BFloat16(double d) => new((float)d);
 
-    public static bool operator ==(BFloat16 left, BFloat16 right) => left.Equals(right);
-
-    public static bool operator !=(BFloat16 left, BFloat16 right) => !left.Equals(right);
-
     public static BFloat16 FromRawValue(ushort rawValue) => new(rawValue);
 
     public static bool IsNaN(BFloat16 bf) => float.IsNaN(bf.ToSingle());

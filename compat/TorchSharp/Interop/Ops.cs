@@ -68,6 +68,8 @@ internal static class Ops
     public static readonly Op dropout = "dropout";
     public static readonly Op dropout_ = "dropout_";
     public static readonly Op einsum = "einsum";
+    public static readonly Op embedding = "embedding";
+    public static readonly Op embedding_renorm_ = "embedding_renorm_";
     public static readonly Op empty = "empty.memory_format";
     public static readonly Op empty_like = "empty_like";
     public static readonly Op eq = "eq.Tensor";
@@ -187,11 +189,10 @@ internal static class Ops
     public static readonly Op scatter_ = "scatter_.src";
     public static readonly Op scatter_add = "scatter_add";
     public static readonly Op scatter_add_ = "scatter_add_";
-    public static readonly Op searchsorted = "searchsorted";
+    public static readonly Op searchsorted = "searchsorted.Tensor";
     public static readonly Op select = "select.int";
     public static readonly Op set_ = "set_.source_Tensor";
     public static readonly Op sigmoid = "sigmoid";
-    public static readonly Op sigmoid_ = "sigmoid_";
     public static readonly Op sign = "sign";
     public static readonly Op silu = "silu";
     public static readonly Op silu_ = "silu_";

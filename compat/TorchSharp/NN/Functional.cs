@@ -48,8 +48,6 @@ public static partial class torch
 
             public static Tensor tanh(Tensor x, bool inplace = false) => inplace ? Ops.tanh_.Mutate(x, x).alias() : x.tanh();
 
-            public static Tensor Sigmoid(Tensor x, bool inplace = false) => inplace ? Ops.sigmoid_.Mutate(x, x).alias() : x.sigmoid();
-
             public static Tensor dropout(Tensor input, double p = 0.5, bool training = true, bool inplace = false) =>
                 inplace ? Ops.dropout_.Mutate(input, input, p, training).alias() : Ops.dropout.Call(input, p, training);
 

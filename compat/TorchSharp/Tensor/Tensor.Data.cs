@@ -252,6 +252,34 @@ public static class TensorExtensionMethods
 
     public static long ToInt64(this torch.Tensor value) => Read(value, torch.ScalarType.Int64, static t => t.item<long>());
 
+    /// <summary>Dtype, shape and raw elements in the real package's binary form.</summary>
+    public static void Save(this torch.Tensor tensor, BinaryWriter writer)
+    {
+        long[] shape = tensor.shape;
+        writer.Write7BitEncodedInt64((long)tensor.dtype);
+        writer.Write7BitEncodedInt64(shape.Length);
+        foreach (long d in shape) writer.Write7BitEncodedInt64(d);
+        writer.Flush();
+        tensor.WriteBytesToStream(writer.BaseStream);
+    }
+
+    /// <summary>Reads what Save wrote into a tensor of the same dtype and shape.</summary>
+    public static void Load(this torch.Tensor tensor, BinaryReader reader, bool skip = false)
+    {
+        var type = (torch.ScalarType)reader.Read7BitEncodedInt64();
+        if (!skip && type != tensor.dtype) throw new ArgumentException("Mismatched tensor data types while loading.");
+        var shape = new long[reader.Read7BitEncodedInt64()];
+        long count = 1;
+        for (int d = 0; d < shape.Length; d++) count *= shape[d] = reader.Read7BitEncodedInt64();
+        if (skip)
+        {
+            reader.BaseStream.Seek(count * type.ElementSize(), SeekOrigin.Current);
+            return;
+        }
+        if (!shape.AsSpan().SequenceEqual(tensor.shape)) throw new ArgumentException("Mismatched tensor shape while loading.");
+        tensor.ReadBytesFromStream(reader.BaseStream);
+    }
+
     private static T Read<T>(torch.Tensor value, torch.ScalarType type, Func<torch.Tensor, T> read)
     {
         if (value.dtype == type) return read(value);

@@ -82,9 +82,9 @@ public static partial class torch
             ? Ops.div_.Mutate(this, this, target)
             : Ops.div__mode.Mutate(this, this, target, rounding_mode.ToString());
 
-        public Tensor remainder(Tensor divisor) => Ops.remainder.Call(this, divisor);
+        public Tensor remainder(Tensor target) => Ops.remainder.Call(this, target);
 
-        public Tensor remainder(Scalar divisor) => Ops.remainder.Call(this, divisor);
+        public Tensor remainder(Scalar scalar) => Ops.remainder.Call(this, scalar);
 
         public Tensor addcmul(Tensor tensor1, Tensor tensor2, Scalar value) => Ops.addcmul.Call(this, tensor1, tensor2, value);
 
@@ -174,7 +174,7 @@ public static partial class torch
 
         public Tensor round(long decimals = 0) => Ops.round.Call(this, decimals);
 
-        public Tensor nan_to_num(double? nan = null, double? posinf = null, double? neginf = null) =>
+        public Tensor nan_to_num(double nan = 0, double? posinf = null, double? neginf = null) =>
             Ops.nan_to_num.Call(this, nan, posinf, neginf);
 
         public Tensor clamp(Scalar? min = null, Scalar? max = null) => Ops.clamp.Call(this, min, max);
