@@ -1,0 +1,125 @@
+// Keeps: cross-entropy on the tokens the expert generated, nothing else; the data of step s depends on (seed, s) only through one seeded
+// stream, so the same seed clones the same model.
+using Mem1.Environments;
+using Mem1.Model;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Mem1.Learner;
+
+/// <summary>Progress of cloning.</summary>
+/// <param name="Step">Steps done.</param>
+/// <param name="Steps">Steps in all.</param>
+/// <param name="Loss">Mean cross-entropy per token, in nats, since the last report.</param>
+/// <param name="TokensPerSecond">Padded tokens learned from per second since the last report.</param>
+public readonly record struct CloningProgress(int Step, int Steps, double Loss, double TokensPerSecond);
+
+/// <summary>The warm start: imitates the scripted expert until the model plays about as badly.</summary>
+public sealed class BehaviourCloning(CloningOptions options, ExpertTrajectories expert, Func<long, (EnvironmentTask Task, ulong Seed)> tasks)
+{
+    // Batches are cut from a pool of this many after sorting by length: enough to pad little, few enough to stay fresh.
+    private const int PoolBatches = 16;
+
+    // Reporting more often costs a device synchronisation; less often makes the progress line look stuck.
+    private const int ReportEvery = 25;
+
+    /// <summary>Trains a model in place.</summary>
+    /// <param name="model">Its value head, if any, is left alone.</param>
+    /// <param name="seed">Of the order of turns.</param>
+    /// <param name="progress">Called every few steps and at the end.</param>
+    /// <param name="cancellationToken">Looked at before every step.</param>
+    /// <returns>Mean loss of the last tenth of the steps.</returns>
+    public async Task<double> RunAsync(TorchDecoder model, ulong seed, Action<CloningProgress>? progress, CancellationToken cancellationToken)
+    {
+        using var optimiser = new FlatAdamW(model.Parameters, options.Beta1, options.Beta2);
+        var random = Seeds.Generator(seed, 0x4243); // 0x4243: "BC", this purpose's own number
+        var pool = new Stack<(List<Trajectory> Batch, TurnReference[] Turns)>();
+        long next = 0;
+        double windowLoss = 0, tailLoss = 0;
+        int window = 0, tail = 0;
+        long windowTokens = 0;
+        var watch = System.Diagnostics.Stopwatch.StartNew();
+        for (var step = 0; step < options.Steps; step++)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            if (pool.Count == 0) next = await FillAsync(pool, random, next, cancellationToken).ConfigureAwait(false);
+            var (batch, turns) = pool.Pop();
+            var (loss, tokens) = Step(model, optimiser, batch, turns, step);
+            windowLoss += loss;
+            windowTokens += tokens;
+            window++;
+            if (step >= options.Steps - Math.Max(1, options.Steps / 10))
+            {
+                tailLoss += loss;
+                tail++;
+            }
+
+            if ((step + 1) % ReportEvery == 0 || step + 1 == options.Steps)
+            {
+                progress?.Invoke(new CloningProgress(step + 1, options.Steps, windowLoss / window, windowTokens / watch.Elapsed.TotalSeconds));
+                (windowLoss, window, windowTokens) = (0, 0, 0);
+                watch.Restart();
+            }
+        }
+
+        return tail == 0 ? 0 : tailLoss / tail;
+    }
+
+    private async Task<long> FillAsync(
+        Stack<(List<Trajectory>, TurnReference[])> pool, Random random, long next, CancellationToken cancellationToken)
+    {
+        var batch = new List<Trajectory>();
+        var turns = new List<TurnReference>();
+        var refused = 0;
+        while (turns.Count < PoolBatches * options.BatchTurns)
+        {
+            var (task, seed) = tasks(next++);
+            if (await expert.PlayAsync(task, seed, cancellationToken).ConfigureAwait(false) is not { } trajectory)
+            {
+                // A few tasks may be too long for the context; if all are, no amount of trying helps.
+                if (++refused > 1000 && batch.Count == 0)
+                    throw new InvalidOperationException("None of 1,000 expert episodes fits the model's context: raise model.max_positions.");
+                continue;
+            }
+
+            turns.AddRange(Enumerable.Range(0, trajectory.Turns.Count).Select(j => new TurnReference(batch.Count, j)));
+            batch.Add(trajectory);
+        }
+
+        var all = turns.ToArray();
+        random.Shuffle(all);
+        var chosen = all[..(PoolBatches * options.BatchTurns)];
+        int Length(TurnReference t) => batch[t.Trajectory].Prompt.Length + batch[t.Trajectory].Turns[t.Turn].Context.Length
+            + batch[t.Trajectory].Turns[t.Turn].Generated.Length;
+        var batches = chosen.OrderBy(Length).Chunk(options.BatchTurns).ToArray();
+        random.Shuffle(batches);
+        foreach (var b in batches) pool.Push((batch, b));
+        return next;
+    }
+
+    private (double Loss, long Tokens) Step(
+        TorchDecoder model, FlatAdamW optimiser, List<Trajectory> batch, TurnReference[] turns, int step)
+    {
+        long count = turns.Sum(t => (long)batch[t.Trajectory].Turns[t.Turn].Generated.Length);
+        double loss = 0;
+        long padded = 0;
+        foreach (var pass in new SegmentsLayout().Split(batch, turns, options.MicroBatchTokens))
+        {
+            using var scope = NewDisposeScope();
+            var all = Scoring.LogSoftmax(model, Scoring.Select(model, pass), temperature: 1.0);
+            var sum = -Scoring.Chosen(all, pass).sum();
+            (sum / (double)count).backward();
+            loss += sum.item<float>();
+            padded += pass.PaddedTokens;
+        }
+
+        var rate = options.LearningRateAt(step);
+        optimiser.Step(group => group switch
+        {
+            ParameterGroup.Value => null,
+            ParameterGroup.PolicyMatrix => new StepSettings(rate, options.WeightDecay, options.GradientClip),
+            _ => new StepSettings(rate, 0, options.GradientClip),
+        });
+        return (loss / count, padded);
+    }
+}

@@ -1,0 +1,37 @@
+using Mem1.Environments;
+using Mem1.Model;
+
+namespace Mem1.Learner;
+
+/// <summary>Plays the scripted expert in an environment and writes down what it did as trajectories, in the sampler's own token layout.</summary>
+public sealed class ExpertTrajectories(
+    IEnvironmentFactory environments, IExpert expert, ITokenizer tokenizer, int maxContextTokens, int maxObservationTokens)
+{
+    /// <summary>One episode; null when it does not fit the model's context.</summary>
+    public async ValueTask<Trajectory?> PlayAsync(EnvironmentTask task, ulong seed, CancellationToken cancellationToken)
+    {
+        await using var environment = environments.Create(task, seed);
+        var player = expert.Begin(task, seed);
+        var prompt = tokenizer.EncodePrompt(environment.Prompt);
+        var turns = new List<Turn>();
+        int[] context = [];
+        string? observation = null;
+        while (true)
+        {
+            var response = player.Respond(observation);
+            var split = response.IndexOf(environments.InternalStateEnd, StringComparison.Ordinal);
+            var state = split < 0 ? [] : tokenizer.Encode(response[..(split + environments.InternalStateEnd.Length)]);
+            int[] generated = [.. state, .. tokenizer.Encode(split < 0 ? response : response[(split + environments.InternalStateEnd.Length)..])];
+            if (prompt.Length + context.Length + generated.Length > maxContextTokens) return null;
+            var result = await environment.StepAsync(response, truncated: false, cancellationToken).ConfigureAwait(false);
+            var seen = result.End == EpisodeEnd.None
+                ? ObservationTokens.Encode(tokenizer, result.Observation, environments.ObservationEnd, maxObservationTokens)
+                : [];
+            turns.Add(new Turn(context, generated, state.Length, [], [], seen));
+            if (result.Score is { } score)
+                return new Trajectory(task.Id, task.Id, prompt, turns, score.Reward, result.End, score.ExactMatch, score.F1, score.Answer, false);
+            context = [.. generated, .. seen];
+            observation = result.Observation;
+        }
+    }
+}

@@ -1,0 +1,148 @@
+// Keeps: options are immutable, every property says what it means, and Validate names every contradiction at once.
+namespace Mem1.Learner;
+
+/// <summary>How the learner turns trajectories into gradient steps.</summary>
+public sealed record PpoOptions
+{
+    /// <summary>Discount per generated token.</summary>
+    public double Gamma { get; init; } = 1.0;
+    /// <summary>Trace decay per generated token.</summary>
+    public double Lambda { get; init; } = 0.97;
+    /// <summary>Half-width of the policy's trust interval.</summary>
+    public double Clip { get; init; } = 0.2;
+    /// <summary>Half-width of the value's clipping; 0 turns it off.</summary>
+    public double ValueClip { get; init; }
+    /// <summary>Passes over a batch.</summary>
+    public int Epochs { get; init; } = 1;
+    /// <summary>Optimiser steps per pass: the batch's trajectories are split into so many parts.</summary>
+    public int MiniBatches { get; init; } = 4;
+    /// <summary>Largest number of padded tokens in one forward and backward pass; longer mini-batches accumulate gradients.</summary>
+    public int MicroBatchTokens { get; init; } = 8192;
+    /// <summary>Weight of the entropy bonus.</summary>
+    public double EntropyCoefficient { get; init; } = 0.003;
+    /// <summary>Weight of the k1 divergence from the reference policy subtracted from each token's reward; 0 needs no reference.</summary>
+    public double KlRewardCoefficient { get; init; }
+    /// <summary>Weight of the k3 divergence from the reference policy in the loss; 0 needs no reference.</summary>
+    public double KlLossCoefficient { get; init; }
+    /// <summary>Learning rate of the policy after warm-up.</summary>
+    public double LearningRate { get; init; } = 6e-4;
+    /// <summary>Learning rate of the value head.</summary>
+    public double ValueLearningRate { get; init; } = 2e-3;
+    /// <summary>Updates over which the policy's learning rate rises linearly.</summary>
+    public int WarmupUpdates { get; init; } = 10;
+    /// <summary>First updates in which only the value head learns.</summary>
+    public int CriticOnlyUpdates { get; init; } = 1;
+    /// <summary>
+    /// Update at which the learning rate, falling as a square root, would reach 0; 0 keeps it constant. It is not tied to the number of
+    /// updates asked for, so that stopping and resuming never changes the schedule.
+    /// </summary>
+    public int DecayUpdates { get; init; } = 120;
+    /// <summary>Share of the learning rate that decay leaves.</summary>
+    public double DecayFloor { get; init; } = 0.1;
+    /// <summary>Decoupled weight decay of the policy's matrices.</summary>
+    public double WeightDecay { get; init; } = 0.01;
+    /// <summary>AdamW's first beta.</summary>
+    public double Beta1 { get; init; } = 0.9;
+    /// <summary>AdamW's second beta.</summary>
+    public double Beta2 { get; init; } = 0.98;
+    /// <summary>Largest gradient norm, of the policy and of the value head each; 0 is no limit.</summary>
+    public double GradientClip { get; init; } = 0.5;
+
+    /// <summary>Whether a frozen reference policy has to be kept.</summary>
+    public bool NeedsReference => KlRewardCoefficient > 0 || KlLossCoefficient > 0;
+
+    /// <summary>Every contradiction, as a sentence each; empty when there is none.</summary>
+    public IReadOnlyList<string> Validate()
+    {
+        var errors = new List<string>();
+        void Check(bool ok, string sentence)
+        {
+            if (!ok) errors.Add(sentence);
+        }
+
+        Check(Gamma is > 0 and <= 1, $"ppo.gamma is {Gamma}; it must be in (0, 1].");
+        Check(Lambda is >= 0 and <= 1, $"ppo.lambda is {Lambda}; it must be in [0, 1].");
+        Check(Clip is > 0 and < 1, $"ppo.clip is {Clip}; it must be in (0, 1).");
+        Check(ValueClip >= 0, $"ppo.value_clip is {ValueClip}; it must not be negative.");
+        Check(Epochs >= 1, $"ppo.epochs is {Epochs}; it must be at least 1.");
+        Check(MiniBatches >= 1, $"ppo.mini_batches is {MiniBatches}; it must be at least 1.");
+        Check(MicroBatchTokens >= 1, $"ppo.micro_batch_tokens is {MicroBatchTokens}; it must be at least 1.");
+        Check(EntropyCoefficient >= 0, $"ppo.entropy_coefficient is {EntropyCoefficient}; it must not be negative.");
+        Check(KlRewardCoefficient >= 0, $"ppo.kl_reward_coefficient is {KlRewardCoefficient}; it must not be negative.");
+        Check(KlLossCoefficient >= 0, $"ppo.kl_loss_coefficient is {KlLossCoefficient}; it must not be negative.");
+        Check(LearningRate is > 0 and < 1, $"ppo.learning_rate is {LearningRate}; it must be in (0, 1).");
+        Check(ValueLearningRate is > 0 and < 1, $"ppo.value_learning_rate is {ValueLearningRate}; it must be in (0, 1).");
+        Check(WarmupUpdates >= 0, $"ppo.warmup_updates is {WarmupUpdates}; it must not be negative.");
+        Check(CriticOnlyUpdates >= 0, $"ppo.critic_only_updates is {CriticOnlyUpdates}; it must not be negative.");
+        Check(DecayUpdates >= 0, $"ppo.decay_updates is {DecayUpdates}; it must not be negative.");
+        Check(DecayUpdates == 0 || DecayUpdates > CriticOnlyUpdates,
+            $"ppo.decay_updates is {DecayUpdates}, not above ppo.critic_only_updates ({CriticOnlyUpdates}): the policy would never learn at its full rate.");
+        Check(DecayFloor is >= 0 and <= 1, $"ppo.decay_floor is {DecayFloor}; it must be in [0, 1].");
+        Check(WeightDecay is >= 0 and < 1, $"ppo.weight_decay is {WeightDecay}; it must be in [0, 1).");
+        Check(Beta1 is >= 0 and < 1, $"ppo.beta1 is {Beta1}; it must be in [0, 1).");
+        Check(Beta2 is >= 0 and < 1, $"ppo.beta2 is {Beta2}; it must be in [0, 1).");
+        Check(GradientClip >= 0, $"ppo.gradient_clip is {GradientClip}; it must not be negative.");
+        return errors;
+    }
+
+    /// <summary>The policy's learning rate in an update (from 1).</summary>
+    public double PolicyLearningRate(long update)
+    {
+        if (update <= CriticOnlyUpdates) return 0;
+        var rise = WarmupUpdates == 0 ? 1.0 : Math.Min(1.0, (update - CriticOnlyUpdates) / (double)WarmupUpdates);
+        var fall = DecayUpdates == 0 ? 1.0 : Math.Sqrt(Math.Max(0, 1.0 - ((update - 1) / (double)DecayUpdates)));
+        return LearningRate * rise * Math.Max(DecayFloor, fall);
+    }
+}
+
+/// <summary>Behaviour cloning from the scripted expert: the warm start of a new model.</summary>
+public sealed record CloningOptions
+{
+    /// <summary>Optimiser steps; 0 skips cloning.</summary>
+    public int Steps { get; init; } = 2000;
+    /// <summary>Turns per step.</summary>
+    public int BatchTurns { get; init; } = 32;
+    /// <summary>Highest learning rate.</summary>
+    public double LearningRate { get; init; } = 4e-3;
+    /// <summary>Steps over which the learning rate rises linearly.</summary>
+    public int WarmupSteps { get; init; } = 50;
+    /// <summary>Share of the steps after which the learning rate falls linearly to 0.</summary>
+    public double HoldShare { get; init; } = 0.5;
+    /// <summary>Decoupled weight decay of the matrices.</summary>
+    public double WeightDecay { get; init; } = 0.01;
+    /// <summary>AdamW's first beta.</summary>
+    public double Beta1 { get; init; } = 0.9;
+    /// <summary>AdamW's second beta.</summary>
+    public double Beta2 { get; init; } = 0.98;
+    /// <summary>Largest gradient norm.</summary>
+    public double GradientClip { get; init; } = 1.0;
+    /// <summary>Largest number of padded tokens in one forward and backward pass.</summary>
+    public int MicroBatchTokens { get; init; } = 8192;
+
+    /// <summary>Every contradiction, as a sentence each; empty when there is none.</summary>
+    public IReadOnlyList<string> Validate()
+    {
+        var errors = new List<string>();
+        if (Steps < 0) errors.Add($"cloning.steps is {Steps}; it must not be negative.");
+        if (BatchTurns < 1) errors.Add($"cloning.batch_turns is {BatchTurns}; it must be at least 1.");
+        if (LearningRate is not (> 0 and < 1)) errors.Add($"cloning.learning_rate is {LearningRate}; it must be in (0, 1).");
+        if (WarmupSteps < 0) errors.Add($"cloning.warmup_steps is {WarmupSteps}; it must not be negative.");
+        if (Steps > 0 && WarmupSteps > Steps)
+            errors.Add($"cloning.warmup_steps ({WarmupSteps}) exceeds cloning.steps ({Steps}): the learning rate would never be reached.");
+        if (HoldShare is not (>= 0 and < 1)) errors.Add($"cloning.hold_share is {HoldShare}; it must be in [0, 1).");
+        if (WeightDecay is not (>= 0 and < 1)) errors.Add($"cloning.weight_decay is {WeightDecay}; it must be in [0, 1).");
+        if (Beta1 is not (>= 0 and < 1)) errors.Add($"cloning.beta1 is {Beta1}; it must be in [0, 1).");
+        if (Beta2 is not (>= 0 and < 1)) errors.Add($"cloning.beta2 is {Beta2}; it must be in [0, 1).");
+        if (GradientClip < 0) errors.Add($"cloning.gradient_clip is {GradientClip}; it must not be negative.");
+        if (MicroBatchTokens < 1) errors.Add($"cloning.micro_batch_tokens is {MicroBatchTokens}; it must be at least 1.");
+        return errors;
+    }
+
+    /// <summary>The learning rate of a step (from 0).</summary>
+    public double LearningRateAt(int step)
+    {
+        var rise = WarmupSteps == 0 ? 1.0 : Math.Min(1.0, (step + 1) / (double)WarmupSteps);
+        var fall = Math.Min(1.0, (Steps - step) / (Steps * (1 - HoldShare)));
+        return LearningRate * Math.Min(rise, fall);
+    }
+}

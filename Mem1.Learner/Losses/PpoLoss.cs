@@ -1,0 +1,66 @@
+// Keeps: every function takes flat tensors over generated tokens only ([N], float32) and returns sums, so that micro-batches of any size
+// add up to the same token mean.
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Mem1.Learner;
+
+/// <summary>How far a policy is from its reference, estimated from log-probs of sampled tokens (Schulman, "Approximating KL divergence").</summary>
+public enum KlEstimator
+{
+    /// <summary>log p - log q: unbiased, may be negative.</summary>
+    K1,
+    /// <summary>(log p - log q)^2 / 2.</summary>
+    K2,
+    /// <summary>q/p - 1 - log(q/p): unbiased, never negative.</summary>
+    K3,
+}
+
+/// <summary>The clipped losses of PPO (Schulman et al., arXiv 1707.06347).</summary>
+public static class PpoLoss
+{
+    /// <summary>-sum min(ratio A, clip(ratio, 1 - c, 1 + c) A), and how many tokens the clipped branch decided.</summary>
+    /// <param name="logProbs">[N] of the policy in training; carries the gradient.</param>
+    /// <param name="oldLogProbs">[N] of the policy that sampled.</param>
+    /// <param name="advantages">[N].</param>
+    /// <param name="clip">Half-width of the trust interval.</param>
+    /// <returns>Two scalars: the summed loss and the count.</returns>
+    public static (Tensor Loss, Tensor Clipped) Policy(Tensor logProbs, Tensor oldLogProbs, Tensor advantages, double clip)
+    {
+        var ratio = torch.exp(logProbs - oldLogProbs);
+        var plain = -advantages * ratio;
+        var clipped = -advantages * torch.clamp(ratio, 1.0 - clip, 1.0 + clip);
+        return (torch.maximum(plain, clipped).sum(), clipped.gt(plain).sum());
+    }
+
+    /// <summary>sum max((v - R)^2, (clip(v, old ± c) - R)^2) / 2, and how many tokens the clipped branch decided.</summary>
+    /// <param name="values">[N] of the critic in training; carries the gradient.</param>
+    /// <param name="oldValues">[N] when the batch was scored.</param>
+    /// <param name="returns">[N].</param>
+    /// <param name="clip">Half-width; 0 turns clipping off.</param>
+    public static (Tensor Loss, Tensor Clipped) Value(Tensor values, Tensor oldValues, Tensor returns, double clip)
+    {
+        var plain = (values - returns).square();
+        if (clip <= 0) return (plain.sum() * 0.5, torch.zeros_like(plain).sum());
+        var near = torch.maximum(torch.minimum(values, oldValues + clip), oldValues - clip);
+        var clipped = (near - returns).square();
+        return (torch.maximum(plain, clipped).sum() * 0.5, clipped.gt(plain).sum());
+    }
+
+    /// <summary>Per-token divergence [N] from the reference.</summary>
+    public static Tensor Kl(Tensor logProbs, Tensor referenceLogProbs, KlEstimator estimator)
+    {
+        switch (estimator)
+        {
+            case KlEstimator.K1: return logProbs - referenceLogProbs;
+            case KlEstimator.K2: return (logProbs - referenceLogProbs).square() * 0.5;
+            case KlEstimator.K3:
+                var d = referenceLogProbs - logProbs;
+                return torch.exp(d) - d - 1.0;
+            default: throw new ArgumentOutOfRangeException(nameof(estimator));
+        }
+    }
+
+    /// <summary>Entropy [N] of distributions given as log-probs [N, V].</summary>
+    public static Tensor Entropy(Tensor allLogProbs) => -(torch.exp(allLogProbs) * allLogProbs).sum(-1);
+}

@@ -1,0 +1,285 @@
+// The decoder of the gradient pass. Keeps:
+//  * its definition is that of CpuDecoder, operation by operation (the parity gauge measures how well);
+//  * trunk and rows travel as one flat [M, D] through every pointwise operation; only attention and the convolutions tell them apart;
+//  * the largest mask is [R, 1, 1, L, P + L]: linear in the number of turns.
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Mem1.Model;
+
+/// <summary>
+/// Qwen2-family decoder with value head on libtorch, over <see cref="TurnBatch"/>es. Not thread-safe. Tensors it returns belong to the
+/// caller's dispose scope.
+/// </summary>
+public sealed class TorchDecoder : IDisposable
+{
+    private readonly Device _device;
+    private readonly Tensor? _ropeCos; // [MaxPositions, dh]
+    private readonly Tensor? _ropeSin;
+    private readonly Tensor _scale;    // [MaxPositions]: what the logits of a query at that position are multiplied with
+
+    /// <summary>Takes the weights to a device.</summary>
+    public TorchDecoder(DecoderConfig config, ModelWeights weights, Device device)
+    {
+        Config = config;
+        _device = device;
+        Parameters = new FlatParameters(weights, device);
+        using var scope = NewDisposeScope();
+        _scale = torch.tensor(ScaleTable(config), dtype: ScalarType.Float32, device: device).DetachFromDisposeScope();
+        if (config.Position == PositionEncoding.Rope)
+        {
+            var (cos, sin) = RopeTables(config);
+            long[] shape = [config.MaxPositions, config.HeadSize];
+            _ropeCos = torch.tensor(cos, dtype: ScalarType.Float32, device: device).view(shape).DetachFromDisposeScope();
+            _ropeSin = torch.tensor(sin, dtype: ScalarType.Float32, device: device).view(shape).DetachFromDisposeScope();
+        }
+    }
+
+    /// <summary>The shape.</summary>
+    public DecoderConfig Config { get; }
+
+    /// <summary>The parameters and their gradients.</summary>
+    public FlatParameters Parameters { get; }
+
+    /// <summary>Whether the checkpoint carries a value head.</summary>
+    public bool HasValueHead => Parameters.Find("value_head.fc1.weight") is not null;
+
+    /// <summary>Final hidden states of all rows, flattened: [R * L, D]; index with <see cref="TurnBatch.FlatIndex"/>. Pads hold rubbish.</summary>
+    /// <exception cref="ArgumentException">A turn is longer than MaxPositions.</exception>
+    public Tensor Forward(TurnBatch batch)
+    {
+        var longest = batch.Rows.Select((row, r) => row.Length + batch.Trunks[batch.TrunkOfRow[r]].Length).Max();
+        if (longest > Config.MaxPositions)
+            throw new ArgumentException($"A turn of {longest} tokens exceeds max_position_embeddings ({Config.MaxPositions}).", nameof(batch));
+
+        var g = new Geometry(batch, _device, _scale, _ropeCos, _ropeSin, Config);
+        var x = nn.functional.embedding(g.Tokens, Parameters["model.embed_tokens.weight"]); // [M, D]
+        if (Config.EmbeddingConvKernel > 0) x = Convolve(x, Parameters["model.embed_conv.weight"], Config.EmbeddingConvKernel, g);
+
+        for (var layer = 0; layer < Config.Layers; layer++)
+        {
+            var name = $"model.layers.{layer}.";
+            var last = layer == Config.Layers - 1;
+            var attended = Attend(RmsNorm(x, Parameters[name + "input_layernorm.weight"]), name + "self_attn.", g, rowsOnly: last);
+            // In the last block nobody reads the trunk's output any more: only its keys and values mattered.
+            if (last) x = x.narrow(0, g.TrunkTokens, g.RowTokens);
+            x = x + nn.functional.linear(attended, Parameters[name + "self_attn.o_proj.weight"]);
+            var h = RmsNorm(x, Parameters[name + "post_attention_layernorm.weight"]);
+            var gate = nn.functional.silu(nn.functional.linear(h, Parameters[name + "mlp.gate_proj.weight"]));
+            var up = nn.functional.linear(h, Parameters[name + "mlp.up_proj.weight"]);
+            x = x + nn.functional.linear(gate * up, Parameters[name + "mlp.down_proj.weight"]);
+        }
+
+        return RmsNorm(x, Parameters["model.norm.weight"]);
+    }
+
+    /// <summary>Logits of hidden states: [N, D] to [N, V].</summary>
+    public Tensor Logits(Tensor hidden) =>
+        nn.functional.linear(hidden, Parameters[Config.TiedEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight"]);
+
+    /// <summary>
+    /// Values of hidden states: [N, D] to [N]. The trunk is detached: a critic of a small model that pulls at shared features unlearns the
+    /// policy (tiny-model measurements), so it reads them only.
+    /// </summary>
+    public Tensor Values(Tensor hidden)
+    {
+        var h = nn.functional.linear(hidden.detach(), Parameters["value_head.fc1.weight"], Parameters["value_head.fc1.bias"]);
+        return nn.functional.linear(nn.functional.relu(h), Parameters["value_head.fc2.weight"], Parameters["value_head.fc2.bias"]).squeeze(-1);
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        Parameters.Dispose();
+        _scale.Dispose();
+        _ropeCos?.Dispose();
+        _ropeSin?.Dispose();
+    }
+
+    private Tensor Attend(Tensor h, string name, Geometry g, bool rowsOnly)
+    {
+        long heads = Config.Heads, kv = Config.KeyValueHeads, dh = Config.HeadSize;
+        var weight = torch.cat([Parameters[name + "q_proj.weight"], Parameters[name + "k_proj.weight"], Parameters[name + "v_proj.weight"]]);
+        var bias = Config.QkvBias
+            ? torch.cat([Parameters[name + "q_proj.bias"], Parameters[name + "k_proj.bias"], Parameters[name + "v_proj.bias"]])
+            : null;
+        var qkv = nn.functional.linear(h, weight, bias); // [M, (H + 2 Hkv) dh]
+        if (Config.ConvKernel > 0)
+        {
+            var taps = torch.cat([Parameters[name + "q_conv.weight"], Parameters[name + "k_conv.weight"], Parameters[name + "v_conv.weight"]]);
+            qkv = Convolve(qkv, taps, Config.ConvKernel, g);
+        }
+
+        // [B, W, heads, dh] -> [B, heads, W, dh]
+        Tensor Heads(Tensor flat, long batch, long width, long first, long count) =>
+            flat.view(batch, width, heads + (2 * kv), dh).narrow(2, first, count).transpose(1, 2);
+
+        var trunk = qkv.narrow(0, 0, g.TrunkTokens);
+        var rows = qkv.narrow(0, g.TrunkTokens, g.RowTokens);
+        var trunkK = g.Rotate(Heads(trunk, g.T, g.P, heads, kv), g.TrunkRope);
+        var trunkV = Heads(trunk, g.T, g.P, heads + kv, kv);
+        var rowQ = g.Rotate(Heads(rows, g.R, g.L, 0, heads), g.RowRope) * g.RowScale;
+        var rowK = g.Rotate(Heads(rows, g.R, g.L, heads, kv), g.RowRope);
+        var rowV = Heads(rows, g.R, g.L, heads + kv, kv);
+
+        // Copying a trunk's keys and values into each of its rows is as fast as splitting the scores in two (measured), and simpler.
+        var keys = torch.cat([trunkK.index_select(0, g.TrunkOfRow), rowK], 2);   // [R, Hkv, P + L, dh]
+        var values = torch.cat([trunkV.index_select(0, g.TrunkOfRow), rowV], 2);
+        var rowOut = Softmax(rowQ, keys, values, g.RowBias, g.R, g.L);
+        if (rowsOnly) return rowOut;
+
+        var trunkQ = g.Rotate(Heads(trunk, g.T, g.P, 0, heads), g.TrunkRope) * g.TrunkScale;
+        return torch.cat([Softmax(trunkQ, trunkK, trunkV, g.TrunkBias, g.T, g.P), rowOut]);
+    }
+
+    /// <summary>q [B, H, W, dh], k and v [B, Hkv, S, dh], bias [B or 1, 1, 1, W, S] -> [B * W, H dh].</summary>
+    private Tensor Softmax(Tensor q, Tensor k, Tensor v, Tensor bias, long batch, long width)
+    {
+        long heads = Config.Heads, kv = Config.KeyValueHeads, dh = Config.HeadSize, group = heads / kv, source = k.size(2);
+        // Query heads of one group share a key head: they become extra rows of the same product instead of copies of the keys.
+        var scores = torch.matmul(q.reshape(batch, kv, group * width, dh), k.transpose(-1, -2)).view(batch, kv, group, width, source);
+        var weights = nn.functional.softmax(scores + bias, -1).view(batch, kv, group * width, source);
+        return torch.matmul(weights, v).view(batch, heads, width, dh).transpose(1, 2).reshape(batch * width, heads * dh);
+    }
+
+    /// <summary>Causal depthwise convolution of flat [M, C] with taps [C, k]; a row continues its trunk.</summary>
+    private static Tensor Convolve(Tensor flat, Tensor taps, int kernel, Geometry g)
+    {
+        var channels = flat.size(1);
+        var before = kernel - 1;
+        var zeros = torch.zeros([g.T, before, channels], dtype: flat.dtype, device: flat.device);
+        var trunk = torch.cat([zeros, flat.narrow(0, 0, g.TrunkTokens).view(g.T, g.P, channels)], 1);     // [T, k-1+P, C]
+        // In the padded trunk, position p sits at p + k - 1: the last k-1 of a trunk of length n are at n .. n + k - 2.
+        var tails = trunk.gather(1, g.TailIndex(before).unsqueeze(-1).expand(-1, -1, channels)).index_select(0, g.TrunkOfRow);
+        var rows = torch.cat([tails, flat.narrow(0, g.TrunkTokens, g.RowTokens).view(g.R, g.L, channels)], 1);
+        var weight = taps.unsqueeze(1);
+        Tensor Run(Tensor padded) =>
+            nn.functional.conv1d(padded.transpose(1, 2), weight, groups: channels).transpose(1, 2).reshape(-1, channels);
+        return torch.cat([Run(trunk), Run(rows)]);
+    }
+
+    private Tensor RmsNorm(Tensor x, Tensor weight) =>
+        x * torch.rsqrt(x.square().mean([-1L], keepdim: true) + Config.NormEpsilon) * weight;
+
+    private static float[] ScaleTable(DecoderConfig config)
+    {
+        var table = new float[config.MaxPositions];
+        for (var p = 0; p < table.Length; p++)
+        {
+            // ln 64 is where the scale equals the standard one: the size of context the built-in model mostly sees.
+            var factor = config.AttentionScale == AttentionScale.LogN ? Math.Log(p + 1) / Math.Log(64) : 1.0;
+            table[p] = (float)(factor / Math.Sqrt(config.HeadSize));
+        }
+
+        return table;
+    }
+
+    private static (float[] Cos, float[] Sin) RopeTables(DecoderConfig config)
+    {
+        int half = config.HeadSize / 2;
+        var cos = new float[config.MaxPositions * config.HeadSize];
+        var sin = new float[cos.Length];
+        for (var p = 0; p < config.MaxPositions; p++)
+        {
+            for (var i = 0; i < half; i++)
+            {
+                var angle = p * Math.Pow(config.RopeTheta, -2.0 * i / config.HeadSize);
+                var at = (p * config.HeadSize) + i;
+                cos[at] = cos[at + half] = (float)Math.Cos(angle);
+                sin[at] = sin[at + half] = (float)Math.Sin(angle);
+            }
+        }
+
+        return (cos, sin);
+    }
+
+    /// <summary>What a batch's shape fixes for every layer: token ids, masks, positions.</summary>
+    private sealed class Geometry
+    {
+        private readonly Dictionary<int, Tensor> _tails = [];
+        private readonly long[] _trunkLengths;
+        private readonly Device _device;
+
+        public Geometry(TurnBatch batch, Device device, Tensor scale, Tensor? cos, Tensor? sin, DecoderConfig config)
+        {
+            _device = device;
+            (T, P, R, L) = (batch.Trunks.Count, batch.TrunkWidth, batch.Rows.Count, batch.RowWidth);
+            _trunkLengths = [.. batch.Trunks.Select(t => (long)t.Length)];
+
+            var tokens = new long[TrunkTokens + RowTokens];
+            for (var t = 0; t < T; t++) batch.Trunks[t].Select(i => (long)i).ToArray().CopyTo(tokens, t * P);
+            for (var r = 0; r < R; r++) batch.Rows[r].Select(i => (long)i).ToArray().CopyTo(tokens, TrunkTokens + (r * L));
+            Tokens = torch.tensor(tokens, dtype: ScalarType.Int64, device: device);
+            TrunkOfRow = torch.tensor(batch.TrunkOfRow.Select(i => (long)i).ToArray(), dtype: ScalarType.Int64, device: device);
+
+            var rowPositions = new long[RowTokens];
+            var rowBias = new float[R * L * (P + L)];
+            for (var r = 0; r < R; r++)
+            {
+                var trunk = _trunkLengths[batch.TrunkOfRow[r]];
+                for (var i = 0; i < L; i++)
+                {
+                    rowPositions[(r * L) + i] = Math.Min(trunk + i, config.MaxPositions - 1); // beyond it only pads
+                    var line = rowBias.AsSpan(checked((int)(((r * L) + i) * (P + L))), (int)(P + L));
+                    line[(int)trunk..(int)P].Fill(float.NegativeInfinity);
+                    line[(int)(P + i + 1)..].Fill(float.NegativeInfinity);
+                }
+            }
+
+            // Pads at the end of a trunk are seen by nobody but later pads, so the trunk's own mask is plain causal.
+            var trunkBias = new float[P * P];
+            for (var i = 0; i < P; i++) trunkBias.AsSpan((int)((i * P) + i + 1), (int)(P - i - 1)).Fill(float.NegativeInfinity);
+            RowBias = torch.tensor(rowBias, dtype: ScalarType.Float32, device: device).view(R, 1, 1, L, P + L);
+            TrunkBias = torch.tensor(trunkBias, dtype: ScalarType.Float32, device: device).view(1, 1, 1, P, P);
+
+            var positions = torch.tensor(rowPositions, dtype: ScalarType.Int64, device: device);
+            RowScale = scale.index_select(0, positions).view(R, 1, L, 1);
+            TrunkScale = scale.narrow(0, 0, P).view(1, 1, P, 1);
+            if (cos is not null && sin is not null)
+            {
+                RowRope = (cos.index_select(0, positions).view(R, 1, L, -1), sin.index_select(0, positions).view(R, 1, L, -1));
+                TrunkRope = (cos.narrow(0, 0, P).view(1, 1, P, -1), sin.narrow(0, 0, P).view(1, 1, P, -1));
+            }
+        }
+
+        public long T { get; }
+        public long P { get; }
+        public long R { get; }
+        public long L { get; }
+        public long TrunkTokens => T * P;
+        public long RowTokens => R * L;
+        public Tensor Tokens { get; }      // [T P + R L]
+        public Tensor TrunkOfRow { get; }  // [R]
+        public Tensor RowBias { get; }     // [R, 1, 1, L, P + L], 0 or -inf
+        public Tensor TrunkBias { get; }   // [1, 1, 1, P, P]
+        public Tensor RowScale { get; }    // [R, 1, L, 1]
+        public Tensor TrunkScale { get; }  // [1, 1, P, 1]
+        public (Tensor Cos, Tensor Sin)? RowRope { get; }
+        public (Tensor Cos, Tensor Sin)? TrunkRope { get; }
+
+        /// <summary>[T, before]: where the last <paramref name="before"/> tokens of each trunk lie in the left-padded trunk.</summary>
+        public Tensor TailIndex(int before)
+        {
+            if (!_tails.TryGetValue(before, out var index))
+            {
+                var at = new long[T * before];
+                for (var t = 0; t < T; t++)
+                    for (var i = 0; i < before; i++)
+                        at[(t * before) + i] = _trunkLengths[t] + i;
+                index = torch.tensor(at, dtype: ScalarType.Int64, device: _device).view(T, before);
+                _tails.Add(before, index);
+            }
+
+            return index;
+        }
+
+        /// <summary>Rotary embedding in Qwen2's half-split form, or the input when there is none.</summary>
+        public Tensor Rotate(Tensor x, (Tensor Cos, Tensor Sin)? rope)
+        {
+            if (rope is not { } tables) return x;
+            var half = x.size(-1) / 2;
+            var rotated = torch.cat([-x.narrow(-1, half, half), x.narrow(-1, 0, half)], -1);
+            return (x * tables.Cos) + (rotated * tables.Sin);
+        }
+    }
+}
