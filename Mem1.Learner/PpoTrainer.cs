@@ -62,8 +62,7 @@ public sealed class PpoTrainer : IDisposable
     /// <param name="batch">Finished trajectories, none of them for evaluation.</param>
     /// <param name="update">Number of the update, from 1.</param>
     /// <param name="policyVersion">Version of the weights before the update.</param>
-    /// <param name="cancellationToken">Looked at between optimiser steps never, before the first one only: an update is whole or not at all.</param>
-    public UpdateStatistics Update(IReadOnlyList<Trajectory> batch, long update, long policyVersion, CancellationToken cancellationToken)
+    public UpdateStatistics Update(IReadOnlyList<Trajectory> batch, long update, long policyVersion)
     {
         if (batch.Count == 0) throw new ArgumentException("An update needs at least one trajectory.", nameof(batch));
 
@@ -72,7 +71,6 @@ public sealed class PpoTrainer : IDisposable
         var reference = _reference is null
             ? null
             : Scoring.Score(_reference, _layout, batch, _temperature, _options.MicroBatchTokens, values: false);
-        cancellationToken.ThrowIfCancellationRequested();
 
         // 2. Rewards per token, advantages chained over turns, whitened over the whole batch.
         var behaviour = batch.Select(t => t.Turns.SelectMany(turn => turn.LogProbs).ToArray()).ToList();

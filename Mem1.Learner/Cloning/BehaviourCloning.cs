@@ -29,7 +29,8 @@ public sealed class BehaviourCloning(CloningOptions options, ExpertTrajectories 
     /// <param name="progress">Called every few steps and at the end.</param>
     /// <param name="cancellationToken">Looked at before every step.</param>
     /// <returns>Mean loss of the last tenth of the steps.</returns>
-    public async Task<double> RunAsync(TorchDecoder model, ulong seed, Action<CloningProgress>? progress, CancellationToken cancellationToken)
+    /// <remarks>Synchronous: gradient mode and dispose scopes belong to the calling thread.</remarks>
+    public double Run(TorchDecoder model, ulong seed, Action<CloningProgress>? progress, CancellationToken cancellationToken)
     {
         using var optimiser = new FlatAdamW(model.Parameters, options.Beta1, options.Beta2);
         var random = Seeds.Generator(seed, 0x4243); // 0x4243: "BC", this purpose's own number
@@ -42,7 +43,7 @@ public sealed class BehaviourCloning(CloningOptions options, ExpertTrajectories 
         for (var step = 0; step < options.Steps; step++)
         {
             cancellationToken.ThrowIfCancellationRequested();
-            if (pool.Count == 0) next = await FillAsync(pool, random, next, cancellationToken).ConfigureAwait(false);
+            if (pool.Count == 0) next = Fill(pool, random, next, cancellationToken);
             var (batch, turns) = pool.Pop();
             var (loss, tokens) = Step(model, optimiser, batch, turns, step);
             windowLoss += loss;
@@ -65,7 +66,7 @@ public sealed class BehaviourCloning(CloningOptions options, ExpertTrajectories 
         return tail == 0 ? 0 : tailLoss / tail;
     }
 
-    private async Task<long> FillAsync(
+    private long Fill(
         Stack<(List<Trajectory>, TurnReference[])> pool, Random random, long next, CancellationToken cancellationToken)
     {
         var batch = new List<Trajectory>();
@@ -74,7 +75,7 @@ public sealed class BehaviourCloning(CloningOptions options, ExpertTrajectories 
         while (turns.Count < PoolBatches * options.BatchTurns)
         {
             var (task, seed) = tasks(next++);
-            if (await expert.PlayAsync(task, seed, cancellationToken).ConfigureAwait(false) is not { } trajectory)
+            if (expert.PlayAsync(task, seed, cancellationToken).AsTask().GetAwaiter().GetResult() is not { } trajectory)
             {
                 // A few tasks may be too long for the context; if all are, no amount of trying helps.
                 if (++refused > 1000 && batch.Count == 0)

@@ -1,0 +1,102 @@
+using System.Net;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Hosting;
+using Microsoft.AspNetCore.Hosting.Server;
+using Microsoft.AspNetCore.Hosting.Server.Features;
+using Microsoft.AspNetCore.Server.Kestrel.Core;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
+
+namespace Mem1.Learner;
+
+/// <summary>An expected failure of the learner, in one sentence for the user.</summary>
+public sealed class LearnerException(string message, Exception? inner = null) : Exception(message, inner);
+
+/// <summary>Where and how the learner listens.</summary>
+public sealed record LearnerHostOptions
+{
+    /// <summary>Address to bind; loopback unless told otherwise.</summary>
+    public string Address { get; init; } = "127.0.0.1";
+    /// <summary>Port; 0 takes a free one.</summary>
+    public int Port { get; init; }
+    /// <summary>How long a worker may send nothing before its stream is cut.</summary>
+    public TimeSpan SilenceLimit { get; init; } = TimeSpan.FromSeconds(60);
+    /// <summary>Age at which a lease dies.</summary>
+    public TimeSpan LeaseLimit { get; init; } = TimeSpan.FromMinutes(10);
+}
+
+/// <summary>The learner's gRPC server: ledger and weights behind Kestrel's HTTP/2.</summary>
+public sealed class LearnerHost : IAsyncDisposable
+{
+    private readonly WebApplication _application;
+    private readonly CancellationTokenSource _stopping;
+    private readonly WorkerRegistry _workers;
+    private readonly ITimer _expiry;
+
+    private LearnerHost(
+        WebApplication application, CancellationTokenSource stopping, WorkerRegistry workers, ITimer expiry, TaskLedger ledger, Uri address)
+    {
+        (_application, _stopping, _workers, _expiry, Ledger, Address) = (application, stopping, workers, expiry, ledger, address);
+    }
+
+    /// <summary>Where it listens.</summary>
+    public Uri Address { get; }
+
+    /// <summary>The tasks.</summary>
+    public TaskLedger Ledger { get; }
+
+    /// <summary>Connected workers.</summary>
+    public int Workers => _workers.Count;
+
+    /// <summary>Starts to listen.</summary>
+    /// <exception cref="LearnerException">The address cannot be bound.</exception>
+    public static async Task<LearnerHost> StartAsync(
+        LearnerHostOptions options, WeightPublisher publisher, long modelFingerprint, ILoggerFactory? loggers, CancellationToken cancellationToken)
+    {
+        var stopping = new CancellationTokenSource();
+        var workers = new WorkerRegistry();
+        var ledger = new TaskLedger(() => publisher.Version, options.LeaseLimit, TimeProvider.System);
+        var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
+        builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>
+        {
+            kestrel.Listen(IPAddress.Parse(options.Address), options.Port, listen => listen.Protocols = HttpProtocols.Http2);
+            kestrel.AddServerHeader = false;
+        });
+        builder.Services.AddRoutingCore();
+        if (loggers is not null) builder.Services.AddSingleton(loggers);
+        builder.Services.AddLogging();
+        builder.Services.AddGrpc();
+        builder.Services.AddSingleton(ledger).AddSingleton(publisher).AddSingleton(workers)
+            .AddSingleton(new LearnerServiceOptions(modelFingerprint, options.SilenceLimit, stopping.Token))
+            .AddSingleton<LearnerServiceImplementation>();
+        var application = builder.Build();
+        application.UseRouting();
+        application.MapGrpcService<LearnerServiceImplementation>();
+        try
+        {
+            await application.StartAsync(cancellationToken).ConfigureAwait(false);
+        }
+        catch (IOException e)
+        {
+            await application.DisposeAsync().ConfigureAwait(false);
+            stopping.Dispose();
+            throw new LearnerException(
+                $"The learner cannot listen on {options.Address}:{options.Port} ({e.InnerException?.Message ?? e.Message}); free the port or choose another with learner.port.", e);
+        }
+
+        var bound = application.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First();
+        var expiry = TimeProvider.System.CreateTimer(_ => ledger.ExpireLeases(), null, TimeSpan.FromSeconds(5), TimeSpan.FromSeconds(5));
+        return new LearnerHost(application, stopping, workers, expiry, ledger, new Uri(bound));
+    }
+
+    /// <summary>Ends all sessions and stops listening.</summary>
+    public async ValueTask DisposeAsync()
+    {
+        await _stopping.CancelAsync().ConfigureAwait(false);
+        await _expiry.DisposeAsync().ConfigureAwait(false);
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(5));
+        await _application.StopAsync(limit.Token).ConfigureAwait(false);
+        await _application.DisposeAsync().ConfigureAwait(false);
+        _stopping.Dispose();
+    }
+}

@@ -1,0 +1,102 @@
+// THE LEARNING LOOP. Keeps:
+//  * synchronous: the batch of update n is sampled under exactly the version that update n starts from (staleness 0);
+//  * the trajectories of a batch are consumed in the order their tasks were asked for, so timing never changes a result;
+//  * an update is whole or not at all: cancellation is looked at between updates and while sampling;
+//  * everything native lives and dies on the calling thread.
+using System.Diagnostics;
+using TorchSharp;
+
+namespace Mem1.Learner;
+
+/// <summary>What the loop needs from its surroundings.</summary>
+public sealed record TrainingLoopOptions
+{
+    /// <summary>The tasks of an update (from 1).</summary>
+    public required Func<long, IReadOnlyList<TaskRequest>> Tasks { get; init; }
+    /// <summary>Called while a batch is sampled: finished episodes and the batch's size.</summary>
+    public Action<int, int>? Sampling { get; init; }
+    /// <summary>Called after every update with its metrics and the batch; writes what should outlive the process.</summary>
+    public required Action<UpdateMetrics, IReadOnlyList<Trajectory>> Updated { get; init; }
+    /// <summary>Share of all tasks that may be quarantined before the run stops: more than that is a broken environment, not bad luck.</summary>
+    public double QuarantineQuota { get; init; } = 0.05;
+}
+
+/// <summary>Sample, learn, publish; again.</summary>
+public sealed class TrainingLoop(TaskLedger ledger, WeightPublisher publisher, PpoTrainer trainer, TrainingLoopOptions options)
+{
+    /// <summary>Runs updates <paramref name="first"/> to <paramref name="last"/>. The publisher must hold the trainer's current weights.</summary>
+    /// <returns>The last update done; first - 1 if none.</returns>
+    /// <exception cref="LearnerException">The quarantine quota is exceeded, or every task of a batch failed.</exception>
+    public long Run(long first, long last, CancellationToken cancellationToken)
+    {
+        for (var update = first; update <= last; update++)
+        {
+            if (cancellationToken.IsCancellationRequested) return update - 1;
+            var watch = Stopwatch.StartNew();
+            IReadOnlyList<Trajectory> batch;
+            try
+            {
+                batch = Sample(update, cancellationToken);
+            }
+            catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
+            {
+                return update - 1;
+            }
+
+            var sampled = watch.Elapsed;
+            var version = publisher.Version;
+            var statistics = trainer.Update(batch, update, version);
+            var learned = watch.Elapsed - sampled;
+            publisher.Publish(trainer.Model.Parameters.Snapshot(policyOnly: true), version + 1);
+
+            long tokens = batch.Sum(t => t.Turns.Sum(turn => (long)t.Prompt.Length + turn.Context.Length + turn.Generated.Length));
+            options.Updated(
+                new UpdateMetrics
+                {
+                    Update = update,
+                    PolicyVersion = version + 1,
+                    RewardMean = batch.Average(t => t.Reward),
+                    ExactMatch = UpdateMetrics.ExactMatchOf(batch),
+                    TurnsMean = batch.Average(t => t.Turns.Count),
+                    PeakTokensMean = batch.Average(t => t.PeakTokens),
+                    Statistics = statistics,
+                    InvalidFormatRate = batch.Average(t =>
+                        t.End is Environments.EpisodeEnd.InvalidFormat or Environments.EpisodeEnd.Length ? 1.0 : 0.0),
+                    Episodes = batch.Count,
+                    Quarantined = ledger.Counts.Quarantined,
+                    RolloutTokensPerSecond = statistics.Tokens / sampled.TotalSeconds,
+                    LearnerTokensPerSecond = tokens / learned.TotalSeconds,
+                    LiveTensors = DisposeScopeManager.Statistics.ThreadTotalLiveCount,
+                    RssBytes = ResidentBytes(),
+                    Seconds = watch.Elapsed.TotalSeconds,
+                },
+                batch);
+        }
+
+        return last;
+    }
+
+    /// <summary>Resident memory of this process, in bytes.</summary>
+    public static long ResidentBytes()
+    {
+        using var process = Process.GetCurrentProcess();
+        return process.WorkingSet64;
+    }
+
+    private IReadOnlyList<Trajectory> Sample(long update, CancellationToken cancellationToken)
+    {
+        var requests = options.Tasks(update);
+        Action<int>? progress = options.Sampling is { } report ? done => report(done, requests.Count) : null;
+        var batch = ledger.RunAsync(requests, progress, cancellationToken).GetAwaiter().GetResult();
+        var counts = ledger.Counts;
+        if (batch.Count == 0 || counts.Quarantined > options.QuarantineQuota * Math.Max(counts.Total, requests.Count))
+        {
+            var evidence = ledger.Quarantined.LastOrDefault();
+            throw new LearnerException(
+                $"{counts.Quarantined} of {counts.Total} tasks failed {TaskLedger.MaxAttempts} times each, so the run stops rather than train on what is left; "
+                + $"the last was {evidence?.TaskId}: {evidence?.Reasons.LastOrDefault()}");
+        }
+
+        return batch;
+    }
+}

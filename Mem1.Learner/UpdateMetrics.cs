@@ -1,0 +1,87 @@
+using System.Text.Json;
+
+namespace Mem1.Learner;
+
+/// <summary>One line of metrics.jsonl and of <c>mem1 train --json</c>.</summary>
+public sealed record UpdateMetrics
+{
+    /// <summary>Number of the update, from 1.</summary>
+    public required long Update { get; init; }
+    /// <summary>Version of the weights after the update.</summary>
+    public required long PolicyVersion { get; init; }
+    /// <summary>Mean reward of the batch.</summary>
+    public required double RewardMean { get; init; }
+    /// <summary>Mean share of objectives answered exactly, by the number of objectives of the task.</summary>
+    public required IReadOnlyDictionary<int, double> ExactMatch { get; init; }
+    /// <summary>Mean number of turns.</summary>
+    public required double TurnsMean { get; init; }
+    /// <summary>Mean over episodes of the longest prompt + context + generated, in tokens.</summary>
+    public required double PeakTokensMean { get; init; }
+    /// <summary>What the optimiser did.</summary>
+    public required UpdateStatistics Statistics { get; init; }
+    /// <summary>Share of episodes that ended by a broken format or the response limit.</summary>
+    public required double InvalidFormatRate { get; init; }
+    /// <summary>Episodes trained on.</summary>
+    public required int Episodes { get; init; }
+    /// <summary>Tasks given up so far.</summary>
+    public required int Quarantined { get; init; }
+    /// <summary>Generated tokens per second while the batch was sampled.</summary>
+    public required double RolloutTokensPerSecond { get; init; }
+    /// <summary>Tokens (prompt, context and generated, no pads) per second of the optimiser's part.</summary>
+    public required double LearnerTokensPerSecond { get; init; }
+    /// <summary>Native tensors alive on the learner's thread after the update.</summary>
+    public required long LiveTensors { get; init; }
+    /// <summary>Resident memory of the process, in bytes.</summary>
+    public required long RssBytes { get; init; }
+    /// <summary>Wall time of the whole update, rollout included.</summary>
+    public required double Seconds { get; init; }
+
+    /// <summary>The line, without line break.</summary>
+    public string ToJson()
+    {
+        using var stream = new MemoryStream();
+        using (var json = new Utf8JsonWriter(stream))
+        {
+            json.WriteStartObject();
+            json.WriteNumber("update", Update);
+            json.WriteNumber("policy_version", PolicyVersion);
+            Write("reward_mean", RewardMean);
+            foreach (var (objectives, em) in ExactMatch.OrderBy(e => e.Key)) Write($"em_{objectives}", em);
+            Write("turns_mean", TurnsMean);
+            Write("peak_tokens_mean", PeakTokensMean);
+            Write("policy_loss", Statistics.PolicyLoss);
+            Write("value_loss", Statistics.ValueLoss);
+            Write("entropy", Statistics.Entropy);
+            Write("kl", Statistics.Kl);
+            Write("reference_kl", Statistics.ReferenceKl);
+            Write("clip_fraction", Statistics.ClipFraction);
+            Write("grad_norm", Statistics.GradientNorm);
+            Write("explained_variance", Statistics.ExplainedVariance);
+            if (Statistics.ParityMaxAbs is { } parity) Write("parity_max_abs", parity);
+            else json.WriteNull("parity_max_abs");
+            json.WriteNumber("staleness_max", Statistics.StalenessMax);
+            Write("invalid_format_rate", InvalidFormatRate);
+            json.WriteNumber("episodes", Episodes);
+            json.WriteNumber("quarantined", Quarantined);
+            Write("rollout_tokens_per_s", Math.Round(RolloutTokensPerSecond, 1));
+            Write("learner_tokens_per_s", Math.Round(LearnerTokensPerSecond, 1));
+            json.WriteNumber("live_tensors", LiveTensors);
+            json.WriteNumber("rss_bytes", RssBytes);
+            Write("seconds", Math.Round(Seconds, 3));
+            json.WriteEndObject();
+
+            void Write(string name, double value)
+            {
+                // JSON has no NaN; a metric that is not a number is said to be absent rather than dressed up as 0.
+                if (double.IsFinite(value)) json.WriteNumber(name, value);
+                else json.WriteNull(name);
+            }
+        }
+
+        return System.Text.Encoding.UTF8.GetString(stream.ToArray());
+    }
+
+    /// <summary>Mean exact match by number of objectives.</summary>
+    public static IReadOnlyDictionary<int, double> ExactMatchOf(IReadOnlyList<Trajectory> batch) =>
+        batch.GroupBy(t => t.Objectives).ToDictionary(g => g.Key, g => g.Average(t => t.ExactMatch.Average()));
+}
