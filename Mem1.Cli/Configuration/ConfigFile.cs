@@ -1,0 +1,183 @@
+// Keeps: an unknown key is an error that names the line and the nearest known key; what is written can be read back to the same record.
+using System.Collections;
+using System.Globalization;
+using System.Reflection;
+using System.Text;
+using YamlDotNet.Core;
+using YamlDotNet.RepresentationModel;
+using YamlDotNet.Serialization;
+using YamlDotNet.Serialization.NamingConventions;
+
+namespace Mem1.Cli.Configuration;
+
+/// <summary>Reads and writes <see cref="RunConfig"/> as YAML.</summary>
+internal static class ConfigFile
+{
+    private static readonly INamingConvention Naming = UnderscoredNamingConvention.Instance;
+
+    /// <summary>Reads a config: a YAML file, then settings of the form key.sub=value on top, over the given defaults.</summary>
+    /// <exception cref="UserErrorException">The file is missing or malformed, or has unknown keys.</exception>
+    public static RunConfig Load(string? path, IEnumerable<string> settings, RunConfig defaults)
+    {
+        var root = ToNode(defaults);
+        if (path is not null) Merge(root, Parse(Read(path), path), typeof(RunConfig), "", path);
+        foreach (var setting in settings) Merge(root, ParseSetting(setting), typeof(RunConfig), "", "--set");
+        try
+        {
+            return Deserialise(root);
+        }
+        catch (YamlException e)
+        {
+            throw new UserErrorException($"{path ?? "--set"}: {Innermost(e)}", e);
+        }
+    }
+
+    /// <summary>Reads a config as it stands, without defaults other than the records' own.</summary>
+    public static RunConfig Read(string path, IEnumerable<string> settings) => Load(path, settings, new RunConfig());
+
+    /// <summary>The config as YAML.</summary>
+    public static string Write(RunConfig config)
+    {
+        var serializer = new SerializerBuilder().WithNamingConvention(Naming).WithEnumNamingConvention(Naming)
+            .ConfigureDefaultValuesHandling(DefaultValuesHandling.OmitNull).DisableAliases().Build();
+        return serializer.Serialize(config);
+    }
+
+    private static string Read(string path)
+    {
+        try
+        {
+            return File.ReadAllText(path);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new UserErrorException($"The config file {path} cannot be read ({e.Message}).", e);
+        }
+    }
+
+    private static YamlMappingNode Parse(string text, string source)
+    {
+        try
+        {
+            var stream = new YamlStream();
+            stream.Load(new StringReader(text));
+            if (stream.Documents.Count == 0) return new YamlMappingNode();
+            return stream.Documents[0].RootNode as YamlMappingNode
+                ?? throw new UserErrorException($"{source} does not hold keys and values at its top level.");
+        }
+        catch (YamlException e)
+        {
+            throw new UserErrorException($"{source}, line {e.Start.Line}: {Innermost(e)}", e);
+        }
+    }
+
+    private static YamlMappingNode ParseSetting(string setting)
+    {
+        var equals = setting.IndexOf('=', StringComparison.Ordinal);
+        if (equals <= 0) throw new UserErrorException($"--set {setting} is not of the form key=value (for example --set ppo.clip=0.1).");
+        YamlNode value = Parse($"v: {setting[(equals + 1)..]}", $"--set {setting}")["v"];
+        foreach (var key in setting[..equals].Split('.').Reverse()) value = new YamlMappingNode(new YamlScalarNode(key), value);
+        return (YamlMappingNode)value;
+    }
+
+    private static YamlMappingNode ToNode(RunConfig config) => Parse(Write(config), "defaults");
+
+    private static void Merge(YamlMappingNode into, YamlMappingNode from, Type type, string prefix, string source)
+    {
+        var known = type.GetProperties(BindingFlags.Public | BindingFlags.Instance).Where(p => p.CanWrite)
+            .ToDictionary(p => Naming.Apply(p.Name), p => p.PropertyType, StringComparer.Ordinal);
+        foreach (var (keyNode, value) in from.Children)
+        {
+            var key = (keyNode as YamlScalarNode)?.Value ?? "";
+            var where = keyNode.Start.Line > 0 && source != "--set" ? $"{source}, line {keyNode.Start.Line}" : source;
+            if (!known.TryGetValue(key, out var propertyType))
+            {
+                var nearest = known.Keys.MinBy(k => EditDistance(k, key))!;
+                throw new UserErrorException($"{where}: there is no key \"{prefix}{key}\"; did you mean \"{prefix}{nearest}\"?");
+            }
+
+            var section = propertyType.IsClass && propertyType != typeof(string) && !typeof(IEnumerable).IsAssignableFrom(propertyType);
+            if (section)
+            {
+                if (value is not YamlMappingNode map)
+                    throw new UserErrorException($"{where}: \"{prefix}{key}\" must hold keys and values.");
+                if (!into.Children.TryGetValue(keyNode, out var existing) || existing is not YamlMappingNode target)
+                    into.Children[new YamlScalarNode(key)] = target = new YamlMappingNode();
+                Merge(target, map, propertyType, $"{prefix}{key}.", source);
+                continue;
+            }
+
+            CheckScalar(value, propertyType, $"{prefix}{key}", where);
+            into.Children[new YamlScalarNode(key)] = value;
+        }
+    }
+
+    private static void CheckScalar(YamlNode value, Type type, string key, string where)
+    {
+        type = Nullable.GetUnderlyingType(type) ?? type;
+        if (typeof(IEnumerable).IsAssignableFrom(type) && type != typeof(string))
+        {
+            if (value is not YamlSequenceNode list)
+                throw new UserErrorException($"{where}: \"{key}\" must be a list, as in [1, 2, 4].");
+            foreach (var item in list) CheckScalar(item, type.GetGenericArguments().FirstOrDefault() ?? typeof(string), key, where);
+            return;
+        }
+
+        if (value is not YamlScalarNode { Value: { } text })
+            throw new UserErrorException($"{where}: \"{key}\" must be a single value.");
+        var ok = type switch
+        {
+            _ when type == typeof(int) => int.TryParse(text, NumberStyles.Integer, CultureInfo.InvariantCulture, out _),
+            _ when type == typeof(ulong) => ulong.TryParse(text, NumberStyles.Integer, CultureInfo.InvariantCulture, out _),
+            _ when type == typeof(double) => double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out var d) && double.IsFinite(d),
+            _ when type == typeof(bool) => text is "true" or "false",
+            _ when type.IsEnum => Enum.GetNames(type).Select(Naming.Apply).Contains(text, StringComparer.Ordinal),
+            _ => true,
+        };
+        if (ok) return;
+        var expected = type switch
+        {
+            _ when type == typeof(int) => "a whole number",
+            _ when type == typeof(ulong) => "a whole number that is not negative",
+            _ when type == typeof(double) => "a number",
+            _ when type == typeof(bool) => "true or false",
+            _ when type.IsEnum => string.Join(" or ", Enum.GetNames(type).Select(Naming.Apply)),
+            _ => type.Name,
+        };
+        throw new UserErrorException($"{where}: \"{key}\" is \"{text}\"; it must be {expected}.");
+    }
+
+    private static RunConfig Deserialise(YamlMappingNode root)
+    {
+        var text = new StringBuilder();
+        using (var writer = new StringWriter(text, CultureInfo.InvariantCulture))
+            new YamlStream(new YamlDocument(root)).Save(writer, assignAnchors: false);
+        return new DeserializerBuilder().WithNamingConvention(Naming).WithEnumNamingConvention(Naming)
+            .WithTypeMapping<IReadOnlyList<int>, List<int>>().Build().Deserialize<RunConfig>(text.ToString());
+    }
+
+    private static string Innermost(Exception e)
+    {
+        while (e.InnerException is { } inner) e = inner;
+        return e.Message;
+    }
+
+    /// <summary>Levenshtein distance.</summary>
+    private static int EditDistance(string a, string b)
+    {
+        var row = Enumerable.Range(0, b.Length + 1).ToArray();
+        for (var i = 1; i <= a.Length; i++)
+        {
+            var diagonal = row[0];
+            row[0] = i;
+            for (var j = 1; j <= b.Length; j++)
+            {
+                var above = row[j];
+                row[j] = Math.Min(Math.Min(row[j] + 1, row[j - 1] + 1), diagonal + (a[i - 1] == b[j - 1] ? 0 : 1));
+                diagonal = above;
+            }
+        }
+
+        return row[^1];
+    }
+}

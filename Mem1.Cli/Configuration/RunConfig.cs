@@ -1,0 +1,285 @@
+// Keeps: a run is described by this record alone. config.yaml in a run folder is this record written out, so a run can be repeated from it.
+using Mem1.Environments.Worlds;
+using Mem1.Learner;
+using Mem1.Model;
+
+namespace Mem1.Cli.Configuration;
+
+/// <summary>Everything a run depends on. In YAML the names are in snake_case.</summary>
+public sealed record RunConfig
+{
+    /// <summary>Name of the run's folder.</summary>
+    public string Name { get; init; } = "default";
+    /// <summary>Seed of everything random.</summary>
+    public ulong Seed { get; init; } = 1;
+    /// <summary>Number of the last update.</summary>
+    public int Updates { get; init; } = 100;
+    /// <summary>One thread for everything: the same seed gives the same metrics bit for bit.</summary>
+    public bool Serial { get; init; }
+    /// <summary>Where tasks and observations come from.</summary>
+    public EnvironmentConfig Environment { get; init; } = new();
+    /// <summary>The shape of a new model, or where to load one from.</summary>
+    public ModelSection Model { get; init; } = new();
+    /// <summary>How batches are sampled.</summary>
+    public RolloutConfig Rollout { get; init; } = new();
+    /// <summary>The warm start of a new model.</summary>
+    public CloningOptions Cloning { get; init; } = new();
+    /// <summary>The learning algorithm.</summary>
+    public PpoOptions Ppo { get; init; } = new();
+    /// <summary>The learner's server and device.</summary>
+    public LearnerConfig Learner { get; init; } = new();
+    /// <summary>Evaluation on held-out tasks before and after.</summary>
+    public EvaluationConfig Evaluation { get; init; } = new();
+    /// <summary>What is kept on disk.</summary>
+    public CheckpointConfig Checkpoint { get; init; } = new();
+
+    /// <summary>Every contradiction of the whole config, a sentence each.</summary>
+    public IReadOnlyList<string> Validate()
+    {
+        var errors = new List<string>();
+        void Check(bool ok, string sentence)
+        {
+            if (!ok) errors.Add(sentence);
+        }
+
+        Check(Name.Length > 0 && Name.IndexOfAny(['/', '\\', '\0']) < 0 && Name is not ("." or ".."),
+            $"name is \"{Name}\"; it must be usable as a folder name.");
+        Check(Updates >= 1, $"updates is {Updates}; it must be at least 1.");
+        errors.AddRange(Environment.Validate());
+        errors.AddRange(Model.Validate());
+        errors.AddRange(Rollout.Validate());
+        errors.AddRange(Cloning.Validate());
+        errors.AddRange(Ppo.Validate());
+        errors.AddRange(Learner.Validate());
+        errors.AddRange(Evaluation.Validate());
+        errors.AddRange(Checkpoint.Validate());
+        Check(Rollout.MaxObservationTokens < Model.MaxPositions,
+            $"rollout.max_observation_tokens ({Rollout.MaxObservationTokens}) leaves no room in model.max_positions ({Model.MaxPositions}).");
+        Check(Ppo.MiniBatches <= Rollout.EpisodesPerUpdate,
+            $"ppo.mini_batches ({Ppo.MiniBatches}) exceeds rollout.episodes_per_update ({Rollout.EpisodesPerUpdate}).");
+        Check(Environment.Kind != EnvironmentKind.Worlds || Evaluation.Objectives.All(o => o <= WorldsOptions.MaxObjectives),
+            $"evaluation.objectives asks for more than the worlds' {WorldsOptions.MaxObjectives} objectives.");
+        Check(Environment.Kind != EnvironmentKind.Worlds || Environment.MaxObjectives <= WorldsOptions.MaxObjectives,
+            $"environment.max_objectives ({Environment.MaxObjectives}) is above the worlds' {WorldsOptions.MaxObjectives}.");
+        Check(!(Serial && Rollout.Threads > 1), $"serial is on but rollout.threads is {Rollout.Threads}; serial runs use 1.");
+        return errors;
+    }
+}
+
+/// <summary>Which environment family a run plays.</summary>
+public enum EnvironmentKind
+{
+    /// <summary>The built-in worlds: made-up facts, for the built-in tiny model.</summary>
+    Worlds,
+    /// <summary>Question answering over a corpus file.</summary>
+    Retrieval,
+}
+
+/// <summary>Where tasks and observations come from.</summary>
+public sealed record EnvironmentConfig
+{
+    /// <summary>worlds or retrieval.</summary>
+    public EnvironmentKind Kind { get; init; } = EnvironmentKind.Worlds;
+    /// <summary>Corpus file (jsonl with id and contents); retrieval only.</summary>
+    public string? Corpus { get; init; }
+    /// <summary>Task file (jsonl with id, question and golden_answers); retrieval only.</summary>
+    public string? Tasks { get; init; }
+    /// <summary>Fewest objectives of a training task.</summary>
+    public int MinObjectives { get; init; } = 1;
+    /// <summary>Most objectives of a training task; the number is drawn evenly.</summary>
+    public int MaxObjectives { get; init; } = 4;
+    /// <summary>The made-up worlds; worlds only.</summary>
+    public WorldsOptions Worlds { get; init; } = new();
+    /// <summary>How often the scripted expert errs; worlds only.</summary>
+    public WorldsExpertOptions Expert { get; init; } = new();
+
+    /// <summary>Every contradiction, a sentence each.</summary>
+    public IReadOnlyList<string> Validate()
+    {
+        var errors = new List<string>();
+        if (MinObjectives < 1) errors.Add($"environment.min_objectives is {MinObjectives}; it must be at least 1.");
+        if (MaxObjectives < MinObjectives)
+            errors.Add($"environment.max_objectives ({MaxObjectives}) is below environment.min_objectives ({MinObjectives}).");
+        if (Kind == EnvironmentKind.Retrieval)
+        {
+            if (string.IsNullOrEmpty(Corpus)) errors.Add("environment.kind is retrieval but environment.corpus (--corpus FILE.jsonl) is missing.");
+            if (string.IsNullOrEmpty(Tasks)) errors.Add("environment.kind is retrieval but environment.tasks (--tasks FILE.jsonl) is missing.");
+        }
+        else
+        {
+            if (!string.IsNullOrEmpty(Corpus)) errors.Add("environment.corpus is set but environment.kind is worlds, which makes up its own.");
+            if (!string.IsNullOrEmpty(Tasks)) errors.Add("environment.tasks is set but environment.kind is worlds, which makes up its own.");
+        }
+
+        errors.AddRange(Worlds.Validate().Select(e => $"environment.{e}"));
+        errors.AddRange(Expert.Validate().Select(e => $"environment.{e}"));
+        return errors;
+    }
+}
+
+/// <summary>The shape of a new model, or where to load one from.</summary>
+public sealed record ModelSection
+{
+    /// <summary>
+    /// Checkpoint folder to start from; "built-in" is the cloned checkpoint that ships for worlds; "new" initialises and clones.
+    /// </summary>
+    public string From { get; init; } = "built-in";
+    /// <summary>Vocabulary of the byte-level BPE trained on the corpus for a new model; the worlds bring their own words.</summary>
+    public int VocabularySize { get; init; } = 2048;
+    /// <summary>Width of the residual stream.</summary>
+    public int HiddenSize { get; init; } = 96;
+    /// <summary>Width of the SwiGLU layer.</summary>
+    public int IntermediateSize { get; init; } = 128;
+    /// <summary>Number of blocks.</summary>
+    public int Layers { get; init; } = 2;
+    /// <summary>Query heads.</summary>
+    public int Heads { get; init; } = 4;
+    /// <summary>Key/value heads.</summary>
+    public int KeyValueHeads { get; init; } = 4;
+    /// <summary>Longest context.</summary>
+    public int MaxPositions { get; init; } = 1024;
+    /// <summary>rope or none.</summary>
+    public PositionEncoding Position { get; init; } = PositionEncoding.None;
+    /// <summary>Taps of the convolutions on q, k and v; 0 is none.</summary>
+    public int ConvKernel { get; init; } = 5;
+    /// <summary>Taps of the convolution on the embeddings; 0 is none.</summary>
+    public int EmbedConvKernel { get; init; } = 4;
+    /// <summary>standard or log_n.</summary>
+    public AttentionScale AttentionScale { get; init; } = AttentionScale.LogN;
+    /// <summary>Whether lm_head is the embedding.</summary>
+    public bool TieWordEmbeddings { get; init; } = true;
+    /// <summary>Whether q, k and v projections have a bias.</summary>
+    public bool QkvBias { get; init; }
+
+    /// <summary>Every contradiction, a sentence each.</summary>
+    public IReadOnlyList<string> Validate()
+    {
+        var errors = new List<string>();
+        if (From.Length == 0) errors.Add("model.from is empty; it must be built-in, new or a checkpoint folder.");
+        if (VocabularySize < 300) errors.Add($"model.vocabulary_size is {VocabularySize}; a byte-level vocabulary needs at least 300.");
+        if (Layers < 1) errors.Add($"model.layers is {Layers}; it must be at least 1.");
+        if (IntermediateSize < 1) errors.Add($"model.intermediate_size is {IntermediateSize}; it must be at least 1.");
+        if (Heads < 1 || HiddenSize < 1 || HiddenSize % Heads != 0)
+            errors.Add($"model.hidden_size ({HiddenSize}) must be a multiple of model.heads ({Heads}).");
+        else if (Position == PositionEncoding.Rope && HiddenSize / Heads % 2 != 0)
+            errors.Add($"model.position is rope but the head size ({HiddenSize / Heads}) is odd.");
+        if (KeyValueHeads < 1 || Heads % KeyValueHeads != 0)
+            errors.Add($"model.heads ({Heads}) must be a multiple of model.key_value_heads ({KeyValueHeads}).");
+        if (MaxPositions < 16) errors.Add($"model.max_positions is {MaxPositions}; it must be at least 16.");
+        if (ConvKernel < 0) errors.Add($"model.conv_kernel is {ConvKernel}; it must not be negative.");
+        if (EmbedConvKernel < 0) errors.Add($"model.embed_conv_kernel is {EmbedConvKernel}; it must not be negative.");
+        if (Position == PositionEncoding.None && ConvKernel == 0 && EmbedConvKernel == 0)
+            errors.Add("model.position is none and there are no convolutions: the model could not tell the order of tokens.");
+        return errors;
+    }
+
+    /// <summary>The decoder's shape for a vocabulary.</summary>
+    public DecoderConfig ToDecoder(int vocabulary) => new()
+    {
+        VocabularySize = vocabulary,
+        HiddenSize = HiddenSize,
+        IntermediateSize = IntermediateSize,
+        Layers = Layers,
+        Heads = Heads,
+        KeyValueHeads = KeyValueHeads,
+        HeadSize = HiddenSize / Heads,
+        MaxPositions = MaxPositions,
+        Position = Position,
+        ConvKernel = ConvKernel,
+        EmbeddingConvKernel = EmbedConvKernel,
+        AttentionScale = AttentionScale,
+        TiedEmbeddings = TieWordEmbeddings,
+        QkvBias = QkvBias,
+    };
+}
+
+/// <summary>How batches are sampled.</summary>
+public sealed record RolloutConfig
+{
+    /// <summary>Episodes in a batch.</summary>
+    public int EpisodesPerUpdate { get; init; } = 64;
+    /// <summary>Episodes a worker plays at once.</summary>
+    public int MaxEpisodes { get; init; } = 64;
+    /// <summary>Threads that decode; 0 takes one per processor (1 in serial mode).</summary>
+    public int Threads { get; init; }
+    /// <summary>Sampling temperature of training episodes.</summary>
+    public double Temperature { get; init; } = 1.0;
+    /// <summary>Nucleus mass; below 1 the sampled policy is not quite the trained one.</summary>
+    public double TopP { get; init; } = 1.0;
+    /// <summary>Tokens of one response; 0 lets the worlds say (8 per objective and 10).</summary>
+    public int MaxNewTokens { get; init; }
+    /// <summary>Tokens of one observation; the closing tag is kept when it is cut.</summary>
+    public int MaxObservationTokens { get; init; } = 256;
+
+    /// <summary>Every contradiction, a sentence each.</summary>
+    public IReadOnlyList<string> Validate()
+    {
+        var errors = new List<string>();
+        if (EpisodesPerUpdate < 1) errors.Add($"rollout.episodes_per_update is {EpisodesPerUpdate}; it must be at least 1.");
+        if (MaxEpisodes < 1) errors.Add($"rollout.max_episodes is {MaxEpisodes}; it must be at least 1.");
+        if (Threads < 0) errors.Add($"rollout.threads is {Threads}; it must not be negative.");
+        if (Temperature is not (> 0 and <= 10)) errors.Add($"rollout.temperature is {Temperature}; training needs one in (0, 10].");
+        if (TopP is not (> 0 and <= 1)) errors.Add($"rollout.top_p is {TopP}; it must be in (0, 1].");
+        if (MaxNewTokens < 0) errors.Add($"rollout.max_new_tokens is {MaxNewTokens}; it must not be negative.");
+        if (MaxObservationTokens < 8) errors.Add($"rollout.max_observation_tokens is {MaxObservationTokens}; it must be at least 8.");
+        return errors;
+    }
+}
+
+/// <summary>The learner's server and device.</summary>
+public sealed record LearnerConfig
+{
+    /// <summary>Port of the gRPC server on loopback; 0 takes a free one.</summary>
+    public int Port { get; init; }
+    /// <summary>cpu or cuda.</summary>
+    public string Device { get; init; } = "cpu";
+
+    /// <summary>Every contradiction, a sentence each.</summary>
+    public IReadOnlyList<string> Validate()
+    {
+        var errors = new List<string>();
+        if (Port is < 0 or > 65535) errors.Add($"learner.port is {Port}; it must be in 0 to 65535.");
+        if (Device is not ("cpu" or "cuda")) errors.Add($"learner.device is \"{Device}\"; it must be cpu or cuda.");
+        return errors;
+    }
+}
+
+/// <summary>Evaluation on held-out tasks, greedy, before the first and after the last update.</summary>
+public sealed record EvaluationConfig
+{
+    /// <summary>Episodes for each number of objectives; 0 skips evaluation.</summary>
+    public int Episodes { get; init; } = 128;
+    /// <summary>Numbers of objectives.</summary>
+    public IReadOnlyList<int> Objectives { get; init; } = [1, 2, 4, 8];
+
+    /// <summary>Every contradiction, a sentence each.</summary>
+    public IReadOnlyList<string> Validate()
+    {
+        var errors = new List<string>();
+        if (Episodes < 0) errors.Add($"evaluation.episodes is {Episodes}; it must not be negative.");
+        if (Objectives.Any(o => o < 1)) errors.Add("evaluation.objectives has a number below 1.");
+        if (Episodes > 0 && Objectives.Count == 0) errors.Add("evaluation.objectives is empty but evaluation.episodes is not 0.");
+        return errors;
+    }
+}
+
+/// <summary>What is kept on disk.</summary>
+public sealed record CheckpointConfig
+{
+    /// <summary>Updates between checkpoints; the last update and an interruption always write one.</summary>
+    public int Every { get; init; } = 10;
+    /// <summary>How many checkpoints are kept.</summary>
+    public int Keep { get; init; } = 2;
+    /// <summary>Episodes of each update whose text goes to trajectories.jsonl.</summary>
+    public int SampledTrajectories { get; init; } = 2;
+
+    /// <summary>Every contradiction, a sentence each.</summary>
+    public IReadOnlyList<string> Validate()
+    {
+        var errors = new List<string>();
+        if (Every < 1) errors.Add($"checkpoint.every is {Every}; it must be at least 1.");
+        if (Keep < 1) errors.Add($"checkpoint.keep is {Keep}; it must be at least 1.");
+        if (SampledTrajectories < 0) errors.Add($"checkpoint.sampled_trajectories is {SampledTrajectories}; it must not be negative.");
+        return errors;
+    }
+}
