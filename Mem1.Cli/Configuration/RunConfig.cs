@@ -1,4 +1,5 @@
 // Keeps: a run is described by this record alone. config.yaml in a run folder is this record written out, so a run can be repeated from it.
+using Mem1.Environments.Qa;
 using Mem1.Environments.Worlds;
 using Mem1.Learner;
 using Mem1.Model;
@@ -91,7 +92,13 @@ public sealed record EnvironmentConfig
     /// <summary>The made-up worlds; worlds only.</summary>
     public WorldsOptions Worlds { get; init; } = new();
     /// <summary>How often the scripted expert errs; worlds only.</summary>
-    public WorldsExpertOptions Expert { get; init; } = new();
+    public WorldsExpertOptions WorldsExpert { get; init; } = new();
+    /// <summary>How retrieval episodes run; retrieval only.</summary>
+    public RetrievalQaOptions Retrieval { get; init; } = new();
+    /// <summary>How often the scripted expert errs; retrieval only.</summary>
+    public RetrievalQaExpertOptions RetrievalExpert { get; init; } = new();
+    /// <summary>Share of the task file that training never sees; retrieval only.</summary>
+    public double HeldOutFraction { get; init; } = 0.1;
 
     /// <summary>Every contradiction, a sentence each.</summary>
     public IReadOnlyList<string> Validate()
@@ -112,7 +119,10 @@ public sealed record EnvironmentConfig
         }
 
         errors.AddRange(Worlds.Validate().Select(e => $"environment.{e}"));
-        errors.AddRange(Expert.Validate().Select(e => $"environment.{e}"));
+        errors.AddRange(WorldsExpert.Validate().Select(e => $"environment.{e}"));
+        errors.AddRange(Retrieval.Validate().Select(e => $"environment.{e}"));
+        errors.AddRange(RetrievalExpert.Validate().Select(e => $"environment.{e}"));
+        if (HeldOutFraction is not (>= 0 and < 1)) errors.Add($"environment.held_out_fraction is {HeldOutFraction}; it must be in [0, 1).");
         return errors;
     }
 }

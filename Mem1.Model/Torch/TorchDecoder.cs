@@ -53,7 +53,7 @@ public sealed class TorchDecoder : IDisposable
             throw new ArgumentException($"A turn of {longest} tokens exceeds max_position_embeddings ({Config.MaxPositions}).", nameof(batch));
 
         var g = new Geometry(batch, _device, _scale, _ropeCos, _ropeSin, Config);
-        var x = nn.functional.embedding(g.Tokens, Parameters["model.embed_tokens.weight"]); // [M, D]
+        var x = Parameters["model.embed_tokens.weight"].index_select(0, g.Tokens); // [M, D]
         if (Config.EmbeddingConvKernel > 0) x = Convolve(x, Parameters["model.embed_conv.weight"], Config.EmbeddingConvKernel, g);
 
         for (var layer = 0; layer < Config.Layers; layer++)

@@ -1,0 +1,76 @@
+using Mem1.Cli.Configuration;
+using Mem1.Environments;
+using Mem1.Environments.Qa;
+using Mem1.Environments.Retrieval;
+using Mem1.Environments.Tasks;
+using Mem1.Environments.Worlds;
+using Mem1.Model;
+using Mem1.Model.Tokenizers;
+
+namespace Mem1.Cli.Training;
+
+/// <summary>What a run needs of its environment: episodes, tasks to train and to evaluate on, the expert, and a tokenizer for a new model.</summary>
+internal sealed class EnvironmentSet : IDisposable
+{
+    private readonly IDisposable? _index;
+
+    private EnvironmentSet(
+        IEnvironmentFactory factory, ITaskSource training, ITaskSource heldOut, IExpert expert, Func<ITokenizer> newTokenizer,
+        Func<int, int>? responseLimit, IDisposable? index)
+    {
+        (Factory, Training, HeldOut, Expert, NewTokenizer, ResponseLimit, _index) =
+            (factory, training, heldOut, expert, newTokenizer, responseLimit, index);
+    }
+
+    public IEnvironmentFactory Factory { get; }
+
+    public ITaskSource Training { get; }
+
+    public ITaskSource HeldOut { get; }
+
+    public IExpert Expert { get; }
+
+    /// <summary>Makes the tokenizer of a new model; may read the whole corpus.</summary>
+    public Func<ITokenizer> NewTokenizer { get; }
+
+    /// <summary>The environment's own limit of one response in tokens, by number of objectives, if it has one.</summary>
+    public Func<int, int>? ResponseLimit { get; }
+
+    /// <summary>Opens the environment a config asks for.</summary>
+    /// <param name="config">Validated.</param>
+    /// <param name="progress">Told of index building: share done in [0, 1] and a few words.</param>
+    /// <param name="cancellationToken">Stops building.</param>
+    public static EnvironmentSet Open(RunConfig config, Action<double, string> progress, CancellationToken cancellationToken)
+    {
+        var e = config.Environment;
+        if (e.Kind == EnvironmentKind.Worlds)
+        {
+            var source = new WorldsTaskSource(e.Worlds);
+            return new EnvironmentSet(
+                new WorldsEnvironmentFactory(e.Worlds), source, source, new WorldsExpert(e.WorldsExpert),
+                () => WordLevelTokenizer.FromWords(WorldsVocabulary.Words), WorldsOptions.MaxResponseTokens, index: null);
+        }
+
+        var tasks = TaskFile.Load(e.Tasks!);
+        var index = CorpusIndex.OpenOrBuild(
+            e.Corpus!,
+            progress: new Inline<IndexProgress>(p =>
+                progress(p.TotalBytes == 0 ? 1 : (double)p.BytesRead / p.TotalBytes, $"{p.Documents:N0} passages")),
+            cancellationToken: cancellationToken);
+        return new EnvironmentSet(
+            new RetrievalQaFactory(new IndexRetriever(index), e.Retrieval),
+            new CompositeTaskSource("train", tasks.Part(TaskSplit.Train, e.HeldOutFraction)),
+            new CompositeTaskSource("held-out", tasks.Part(e.HeldOutFraction > 0 ? TaskSplit.HeldOut : TaskSplit.All, e.HeldOutFraction)),
+            new RetrievalQaExpert(e.Retrieval, e.RetrievalExpert),
+            () => CorpusTokenizer.Train(e.Corpus!, tasks, config.Model.VocabularySize),
+            responseLimit: null, index);
+    }
+
+    public void Dispose() => _index?.Dispose();
+
+    /// <summary>Reports on the calling thread, unlike <see cref="Progress{T}"/>.</summary>
+    private sealed class Inline<T>(Action<T> report) : IProgress<T>
+    {
+        public void Report(T value) => report(value);
+    }
+}

@@ -1,0 +1,57 @@
+using Mem1.Actors;
+using Mem1.Cli.Configuration;
+using Mem1.Environments;
+using Mem1.Learner;
+using Mem1.Model;
+using Mem1.Model.Checkpoints;
+using Mem1.Model.Generation;
+
+namespace Mem1.Cli.Training;
+
+/// <summary>The learner's server and a rollout worker in one process, talking real gRPC over loopback.</summary>
+internal sealed class RunSession : IDisposable
+{
+    private readonly LearnerHost _host;
+    private readonly RolloutWorker _worker;
+
+    public RunSession(
+        RunConfig config, DecoderConfig shape, IEnvironmentFactory environments, ITokenizer tokenizer, WeightPublisher publisher,
+        long fingerprint, CancellationToken cancellationToken)
+    {
+        _host = LearnerHost.StartAsync(
+            new LearnerHostOptions { Port = config.Learner.Port }, publisher, fingerprint, loggers: null, cancellationToken)
+            .GetAwaiter().GetResult();
+        try
+        {
+            var threads = config.Serial ? 1 : config.Rollout.Threads > 0 ? config.Rollout.Threads : Environment.ProcessorCount;
+            _worker = RolloutWorker.StartAsync(
+                new RolloutWorkerOptions
+                {
+                    LearnerAddress = _host.Address.ToString(),
+                    MaxEpisodes = config.Rollout.MaxEpisodes,
+                    MaxNewTokens = shape.MaxPositions - 1,
+                    MaxObservationTokens = config.Rollout.MaxObservationTokens,
+                    MaxContextTokens = shape.MaxPositions,
+                    ModelFingerprint = fingerprint,
+                    Serial = config.Serial,
+                },
+                environments, tokenizer,
+                (weights, version) => new CpuGenerationEngine(shape, weights, version, tokenizer, threads),
+                bytes => Safetensors.FromBytes(bytes.ToArray()))
+                .GetAwaiter().GetResult();
+        }
+        catch
+        {
+            _host.DisposeAsync().AsTask().GetAwaiter().GetResult();
+            throw;
+        }
+    }
+
+    public TaskLedger Ledger => _host.Ledger;
+
+    public void Dispose()
+    {
+        _worker.StopAsync(drain: false).GetAwaiter().GetResult();
+        _host.DisposeAsync().AsTask().GetAwaiter().GetResult();
+    }
+}

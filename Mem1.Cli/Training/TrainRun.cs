@@ -1,0 +1,295 @@
+// One run from start to end, phase by phase: environment, model, warm start, learner and worker, evaluation, the learning loop
+// (Mem1.Learner/TrainingLoop.cs), evaluation, closing table. Keeps:
+//  * everything native is touched by the one thread this runs on;
+//  * stopping at any moment leaves a run that --resume continues.
+using System.Diagnostics;
+using System.Text.Json;
+using Mem1.Actors;
+using Mem1.Cli.Configuration;
+using Mem1.Cli.Output;
+using Mem1.Environments;
+using Mem1.Learner;
+using Mem1.Model;
+using Mem1.Model.Checkpoints;
+using Mem1.Model.Decoding;
+using Mem1.Model.Generation;
+using Mem1.Model.Tokenizers;
+using TorchSharp;
+
+namespace Mem1.Cli.Training;
+
+/// <summary>Trains: the body of <c>mem1 train</c>.</summary>
+internal sealed class TrainRun(RunConfig config, RunFolder folder, IRunReporter reporter, bool resume)
+{
+    // How many updates the first and last means of the closing table go over.
+    private const int RewardWindow = 10;
+
+    // Numbers that keep the random streams of the purposes apart.
+    private const ulong TrainingTasks = 1, HeldOutTasks = 2, CloningTasks = 3, Objectives = 4;
+
+    private readonly Stopwatch _elapsed = Stopwatch.StartNew();
+    private long _peakRss;
+
+    /// <summary>Runs to the end or until cancelled. Blocks: call it on a thread of its own.</summary>
+    /// <returns>Exit code.</returns>
+    public int Run(CancellationToken cancellationToken)
+    {
+        torch.set_num_threads(1); // libtorch's threads fight those of the decoder and the BLAS: up to 8 times slower, measured
+        reporter.Phase(config.Environment.Kind == EnvironmentKind.Worlds ? "opening the worlds" : "indexing the corpus");
+        using var environment = EnvironmentSet.Open(config, reporter.Progress, cancellationToken);
+        var device = OpenDevice();
+        try
+        {
+            var (start, state) = OpenModel(environment, device, cancellationToken);
+            return Train(environment, start, state, device, cancellationToken);
+        }
+        catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
+        {
+            reporter.Note($"Interrupted before the first update; start again with: ./mem1 train --resume {Path.GetFileName(folder.FullPath)}");
+            return 0;
+        }
+    }
+
+    private torch.Device OpenDevice()
+    {
+        if (config.Learner.Device == "cpu") return torch.CPU;
+        if (!torch.cuda.is_available())
+            throw new UserErrorException("learner.device is cuda but libtorch finds no CUDA device; use cpu, or a CUDA build of libtorch.");
+        return torch.CUDA;
+    }
+
+    /// <summary>The model a run starts or goes on from, value head included.</summary>
+    private (Checkpoint Model, TrainingState State) OpenModel(EnvironmentSet environment, torch.Device device, CancellationToken cancellationToken)
+    {
+        var latest = TrainingCheckpoint.FindLatest(folder.Checkpoints);
+        if (resume && latest is not null)
+        {
+            reporter.Phase($"loading {Path.GetFileName(latest)}");
+            var saved = Checkpoint.Load(latest);
+            RequireShape(saved, latest);
+            return (WithValueHead(saved), TrainingCheckpoint.LoadState(latest));
+        }
+
+        var fresh = new TrainingState { Update = 0, PolicyVersion = 0, OptimiserSteps = [] };
+        Checkpoint model;
+        if (config.Model.From != "new")
+        {
+            var path = config.Model.From == "built-in" ? BuiltIn.Folder : config.Model.From;
+            reporter.Phase($"loading the model from {(config.Model.From == "built-in" ? "the built-in checkpoint" : path)}");
+            model = Checkpoint.Load(path);
+            RequireShape(model, path);
+        }
+        else
+        {
+            reporter.Phase("making a new model");
+            var tokenizer = environment.NewTokenizer();
+            var shape = config.Model.ToDecoder(tokenizer.VocabularySize);
+            model = Clone(environment, new Checkpoint(shape, ModelInitializer.Create(shape, config.Seed), tokenizer), device, cancellationToken);
+        }
+
+        if (model.Tokenizer is null)
+            throw new UserErrorException($"The checkpoint {config.Model.From} has no tokenizer.json; a model cannot be trained without its tokenizer.");
+        model = WithValueHead(model);
+        TrainingCheckpoint.Save(folder.Checkpoints, model, optimiser: null, fresh, config.Checkpoint.Keep);
+        return (model, fresh);
+    }
+
+    private Checkpoint Clone(EnvironmentSet environment, Checkpoint model, torch.Device device, CancellationToken cancellationToken)
+    {
+        if (config.Cloning.Steps == 0) return model;
+        reporter.Phase("cloning the expert");
+        using var decoder = new TorchDecoder(model.Config, model.Weights, device);
+        var expert = new ExpertTrajectories(
+            environment.Factory, environment.Expert, model.Tokenizer!, model.Config.MaxPositions, config.Rollout.MaxObservationTokens);
+        var cloning = new BehaviourCloning(config.Cloning, expert, index =>
+        {
+            // The larger of two draws: behaviour cloning needs the longer tasks more (measured recipe).
+            var objectives = Math.Max(DrawObjectives(CloningTasks, 2 * index), DrawObjectives(CloningTasks, (2 * index) + 1));
+            return (environment.Training.Get(index, objectives, Seeds.Mix(config.Seed, CloningTasks)), Seeds.Mix(config.Seed, CloningTasks, (ulong)index));
+        });
+        var loss = cloning.Run(
+            decoder, config.Seed,
+            p => reporter.Progress((double)p.Step / p.Steps, $"step {p.Step} of {p.Steps}, loss {p.Loss:0.000}, {p.TokensPerSecond:0} tokens/s"),
+            cancellationToken);
+        reporter.Note($"Cloned the expert in {config.Cloning.Steps} steps; loss at the end {loss:0.000} nats per token.");
+        return model with { Weights = decoder.Parameters.Snapshot(policyOnly: true) };
+    }
+
+    private int Train(
+        EnvironmentSet environment, Checkpoint model, TrainingState state, torch.Device device, CancellationToken cancellationToken)
+    {
+        var tokenizer = model.Tokenizer!;
+        var decoder = new TorchDecoder(model.Config, model.Weights, device);
+        var reference = config.Ppo.NeedsReference ? new TorchDecoder(model.Config, ReferenceWeights(model), device) : null;
+        using var trainer = new PpoTrainer(decoder, reference, new SegmentsLayout(), config.Ppo, config.Rollout.Temperature, config.Seed);
+        if (state.Update > 0)
+        {
+            TrainingCheckpoint.RestoreOptimiser(
+                TrainingCheckpoint.FindLatest(folder.Checkpoints)!, trainer.Optimiser, state);
+        }
+
+        folder.TruncateAfter(state.Update);
+        var publisher = new WeightPublisher(weights => Safetensors.ToBytes(weights));
+        publisher.Publish(decoder.Parameters.Snapshot(policyOnly: true), state.PolicyVersion);
+
+        reporter.Phase("starting the learner and a rollout worker");
+        var fingerprint = Fingerprint(model.Config);
+        using var session = new RunSession(config, model.Config, environment.Factory, tokenizer, publisher, fingerprint, cancellationToken);
+        var ledger = session.Ledger;
+
+        var before = ReadEvaluation(state) ?? Evaluate(environment, ledger, "before PPO", cancellationToken);
+        var extra = WriteEvaluation(before);
+        var last = config.Updates;
+        var done = state.Update;
+        TrainingState StateAt(long update) => new()
+        {
+            Update = update, PolicyVersion = publisher.Version, OptimiserSteps = [.. trainer.Optimiser.Steps], Extra = extra,
+        };
+
+        void Save(long update) => TrainingCheckpoint.Save(
+            folder.Checkpoints, model with { Weights = decoder.Parameters.Snapshot(policyOnly: false) }, trainer.Optimiser, StateAt(update),
+            config.Checkpoint.Keep);
+
+        reporter.Phase("training");
+        var saved = state.Update;
+        var loop = new TrainingLoop(ledger, publisher, trainer, new TrainingLoopOptions
+        {
+            Tasks = update => TasksOf(environment, update),
+            Sampling = (finished, of) => reporter.Sampling(done + 1, finished, of),
+            Updated = (metrics, batch) =>
+            {
+                done = metrics.Update;
+                _peakRss = Math.Max(_peakRss, metrics.RssBytes);
+                folder.AppendMetrics(metrics);
+                folder.AppendTrajectories(metrics.Update, batch.Take(config.Checkpoint.SampledTrajectories), tokenizer);
+                reporter.Updated(metrics, last);
+                if (metrics.Update % config.Checkpoint.Every == 0 && metrics.Update < last)
+                {
+                    Save(metrics.Update);
+                    saved = metrics.Update;
+                }
+            },
+        });
+        done = loop.Run(state.Update + 1, last, cancellationToken);
+        if (done > saved) Save(done);
+
+        var interrupted = done < last;
+        EvaluationResult? after = null;
+        if (!interrupted)
+        {
+            try
+            {
+                after = Evaluate(environment, ledger, "after PPO", cancellationToken);
+            }
+            catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
+            {
+                interrupted = true;
+            }
+        }
+
+        var curve = folder.ReadCurve();
+        AtomicFile.WriteText(folder.PlotPath, Plot(curve));
+        var window = Math.Min(RewardWindow, curve.Count);
+        reporter.Closing(new RunSummary(
+            folder.FullPath, done, interrupted,
+            curve.Take(window).Select(c => c.Reward).DefaultIfEmpty(double.NaN).Average(),
+            curve.TakeLast(window).Select(c => c.Reward).DefaultIfEmpty(double.NaN).Average(),
+            window, before, after, folder.ReadParityMax(), _elapsed.Elapsed, Math.Max(_peakRss, TrainingLoop.ResidentBytes())));
+        return 0;
+    }
+
+    private List<TaskRequest> TasksOf(EnvironmentSet environment, long update)
+    {
+        var requests = new List<TaskRequest>(config.Rollout.EpisodesPerUpdate);
+        for (var i = 0; i < config.Rollout.EpisodesPerUpdate; i++)
+        {
+            var index = ((update - 1) * config.Rollout.EpisodesPerUpdate) + i;
+            var objectives = DrawObjectives(TrainingTasks, index);
+            var task = environment.Training.Get(index, objectives, Seeds.Mix(config.Seed, TrainingTasks));
+            requests.Add(new TaskRequest(
+                task with { Id = $"u{update}-{i}/{task.Id}" }, Seeds.Mix(config.Seed, TrainingTasks, (ulong)index),
+                (float)config.Rollout.Temperature, (float)config.Rollout.TopP, ResponseLimit(environment, objectives), Evaluation: false));
+        }
+
+        return requests;
+    }
+
+    private EvaluationResult? Evaluate(EnvironmentSet environment, TaskLedger ledger, string when, CancellationToken cancellationToken)
+    {
+        if (config.Evaluation.Episodes == 0) return null;
+        reporter.Phase($"evaluating {when}");
+        var requests = new List<TaskRequest>();
+        foreach (var objectives in config.Evaluation.Objectives.Distinct().Order())
+        {
+            for (var i = 0; i < config.Evaluation.Episodes; i++)
+            {
+                var seed = Seeds.Mix(config.Seed, HeldOutTasks, (ulong)objectives, (ulong)i);
+                var task = environment.HeldOut.Get(i, objectives, Seeds.Mix(config.Seed, HeldOutTasks, (ulong)objectives));
+                requests.Add(new TaskRequest(
+                    task with { Id = $"eval {when} {objectives}-{i}/{task.Id}" }, seed, Temperature: 0, TopP: 1,
+                    ResponseLimit(environment, objectives), Evaluation: true));
+            }
+        }
+
+        var played = ledger.RunAsync(
+            requests, done => reporter.Progress((double)done / requests.Count, $"{done} of {requests.Count} episodes"), cancellationToken)
+            .GetAwaiter().GetResult();
+        return new EvaluationResult(
+            UpdateMetrics.ExactMatchOf(played), played.GroupBy(t => t.Objectives).ToDictionary(g => g.Key, g => g.Count()));
+    }
+
+    private int ResponseLimit(EnvironmentSet environment, int objectives) =>
+        config.Rollout.MaxNewTokens > 0 ? config.Rollout.MaxNewTokens
+        : environment.ResponseLimit?.Invoke(objectives) ?? 64 + (32 * objectives); // a memory entry and an answer of some words each
+
+    private int DrawObjectives(ulong purpose, long index)
+    {
+        var e = config.Environment;
+        return e.MinObjectives + (int)(Seeds.Mix(config.Seed, Objectives, purpose, (ulong)index) % (ulong)(e.MaxObjectives - e.MinObjectives + 1));
+    }
+
+    private void RequireShape(Checkpoint model, string path)
+    {
+        // What a config leaves at its default was not asked for; only a built-in or resumed run must match its own record.
+        if (config.Model.From != "new" && !resume) return;
+        if (model.Tokenizer is null) return;
+        var expected = config.Model.ToDecoder(model.Config.VocabularySize);
+        WeightLayout.Require(expected, model.Weights, path);
+    }
+
+    private Checkpoint WithValueHead(Checkpoint model) =>
+        model with { Weights = ValueHead.Ensure(model.Weights, model.Config.HiddenSize, config.Seed) };
+
+    /// <summary>The reference is the policy PPO started from: step 0, kept for the whole run.</summary>
+    private ModelWeights ReferenceWeights(Checkpoint model)
+    {
+        var path = Path.Combine(folder.FullPath, "reference.safetensors");
+        if (File.Exists(path)) return Safetensors.Read(path);
+        Safetensors.Write(path, model.Weights);
+        return model.Weights;
+    }
+
+    private static long Fingerprint(DecoderConfig shape) =>
+        BitConverter.ToInt64(System.Security.Cryptography.SHA256.HashData(JsonSerializer.SerializeToUtf8Bytes(shape)));
+
+    private static EvaluationResult? ReadEvaluation(TrainingState state) =>
+        state.Extra.TryGetValue("evaluation_before", out var json) ? json.Deserialize<EvaluationResult>() : null;
+
+    private static Dictionary<string, JsonElement> WriteEvaluation(EvaluationResult? before) => before is null
+        ? []
+        : new Dictionary<string, JsonElement> { ["evaluation_before"] = JsonSerializer.SerializeToElement(before) };
+
+    private static string Plot(IReadOnlyList<(long Update, double Reward, IReadOnlyDictionary<int, double> ExactMatch)> curve)
+    {
+        var keys = curve.SelectMany(c => c.ExactMatch.Keys).Distinct().Order();
+        return LinePlot.Draw(
+        [
+            new Panel("Mean reward of sampled episodes", "update", "reward", Math.Min(0, curve.Select(c => c.Reward).DefaultIfEmpty(0).Min()),
+                Math.Max(1, curve.Select(c => c.Reward).DefaultIfEmpty(1).Max()),
+                [new Series("reward", [.. curve.Select(c => ((double)c.Update, c.Reward))])]),
+            new Panel("Exact match by number of objectives", "update", "share of objectives", 0, 1,
+                [.. keys.Select(k => new Series($"{k} objective{(k == 1 ? "" : "s")}",
+                    [.. curve.Where(c => c.ExactMatch.ContainsKey(k)).Select(c => ((double)c.Update, c.ExactMatch[k]))]))]),
+        ]);
+    }
+}
