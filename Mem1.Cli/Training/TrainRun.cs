@@ -19,7 +19,7 @@ using TorchSharp;
 namespace Mem1.Cli.Training;
 
 /// <summary>Trains: the body of <c>mem1 train</c>.</summary>
-internal sealed class TrainRun(RunConfig config, RunFolder folder, IRunReporter reporter, bool resume)
+internal sealed class TrainRun(RunConfig config, RunFolder folder, IRunReporter reporter, bool resume, bool cloneOnly)
 {
     // How many updates the first and last means of the closing table go over.
     private const int RewardWindow = 10;
@@ -41,7 +41,9 @@ internal sealed class TrainRun(RunConfig config, RunFolder folder, IRunReporter 
         try
         {
             var (start, state) = OpenModel(environment, device, cancellationToken);
-            return Train(environment, start, state, device, cancellationToken);
+            if (!cloneOnly) return Train(environment, start, state, device, cancellationToken);
+            reporter.Note($"The warm start is in {Path.Combine(folder.Checkpoints, "step-0")}.");
+            return 0;
         }
         catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
         {

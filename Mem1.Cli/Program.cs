@@ -1,0 +1,65 @@
+// Exit codes: 0 done (also when interrupted after leaving everything resumable), 1 a bug, 2 something the user can mend.
+using System.CommandLine;
+using Mem1.Actors;
+using Mem1.Cli.Commands;
+using Mem1.Environments;
+using Mem1.Learner;
+using Mem1.Model.Checkpoints;
+
+namespace Mem1.Cli;
+
+internal static class Program
+{
+    // Ctrl-C during an update waits for it, writes a checkpoint and stops the worker; the largest configs take a while for that.
+    private static readonly TimeSpan ShutdownLimit = TimeSpan.FromMinutes(5);
+
+    public static async Task<int> Main(string[] args)
+    {
+        var root = new RootCommand(
+            """
+            Trains language agents with constant memory (MEM1): rollout workers play multi-turn environments, a learner does PPO on what they did.
+
+            Examples:
+              ./mem1 train                      train the built-in tiny agent; everything goes to runs/default
+              ./mem1 train --quick              the same in miniature, under a minute
+              ./mem1 train --corpus C.jsonl --tasks T.jsonl
+              ./mem1 data convert --from squad --input train.json --corpus C.jsonl --tasks T.jsonl
+              ./mem1 test                       run every test
+            """)
+        {
+            TrainCommand.Create(),
+            DataCommand.Create(),
+        };
+        var parsed = root.Parse(args);
+        if (parsed.Errors.Count > 0)
+        {
+            foreach (var error in parsed.Errors) await Console.Error.WriteLineAsync(error.Message).ConfigureAwait(false);
+            await Console.Error.WriteLineAsync($"See: ./mem1 {string.Join(' ', CommandPath(parsed.CommandResult.Command))}--help").ConfigureAwait(false);
+            return 2;
+        }
+
+        try
+        {
+            return await parsed.InvokeAsync(
+                new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = ShutdownLimit })
+                .ConfigureAwait(false);
+        }
+        catch (Exception e) when (Mendable(e) is { } message)
+        {
+            await Console.Error.WriteLineAsync($"mem1: {message}").ConfigureAwait(false);
+            return 2;
+        }
+    }
+
+    private static string? Mendable(Exception e) => e switch
+    {
+        UserErrorException or LearnerException or DataFormatException or CheckpointException or RolloutWorkerException => e.Message,
+        DllNotFoundException or TypeInitializationException { InnerException: DllNotFoundException } => (e.InnerException ?? e).Message,
+        AggregateException { InnerExceptions: [var only] } => Mendable(only),
+        IOException or UnauthorizedAccessException => $"{e.Message} (a file could not be read or written)",
+        _ => null,
+    };
+
+    private static IEnumerable<string> CommandPath(Command command) =>
+        command is RootCommand ? [] : command.Parents.OfType<Command>().SelectMany(CommandPath).Append(command.Name + " ");
+}

@@ -1,0 +1,216 @@
+using Mem1.Environments;
+using Mem1.Protocol.V1;
+
+namespace Mem1.Learner.Tests;
+
+public sealed class TaskLedgerTests
+{
+    private static readonly CancellationToken Limit = new CancellationTokenSource(TimeSpan.FromSeconds(30)).Token;
+
+    [Fact]
+    public async Task A_batch_comes_back_in_the_order_asked_for_and_counts_add_up()
+    {
+        var ledger = NewLedger();
+        var worker = new FakeWorker("w", credit: 100);
+        ledger.Join(worker);
+        var run = ledger.RunAsync(Requests(5), null, Limit);
+        Assert.Equal(new LedgerCounts(0, 5, 0, 0, 0), ledger.Counts);
+        foreach (var lease in worker.Leases.AsEnumerable().Reverse()) Play(ledger, lease);
+        var batch = await run;
+        Assert.Equal(["t0", "t1", "t2", "t3", "t4"], batch.Select(t => t.TaskId));
+        Assert.Equal(new LedgerCounts(0, 0, 0, 5, 0), ledger.Counts);
+    }
+
+    [Fact]
+    public async Task Leases_go_only_to_workers_with_credit_and_the_newest_weights()
+    {
+        long required = 7;
+        var ledger = new TaskLedger(() => required, TimeSpan.FromMinutes(1), TimeProvider.System);
+        var stale = new FakeWorker("stale", credit: 10) { AppliedVersion = 6 };
+        var fresh = new FakeWorker("fresh", credit: 2) { AppliedVersion = 7 };
+        ledger.Join(stale);
+        ledger.Join(fresh);
+        var run = ledger.RunAsync(Requests(3), null, Limit);
+        Assert.Empty(stale.Leases);
+        Assert.Equal(2, fresh.Leases.Count);
+        stale.AppliedVersion = 7;
+        ledger.Wake();
+        Assert.Single(stale.Leases);
+        foreach (var lease in fresh.Leases.Concat(stale.Leases).ToList()) Play(ledger, lease);
+        Assert.Equal(3, (await run).Count);
+    }
+
+    [Fact]
+    public async Task A_returned_lease_is_tried_again_with_the_same_seed_then_quarantined_with_its_reasons()
+    {
+        var ledger = NewLedger();
+        var worker = new FakeWorker("w", credit: 100);
+        ledger.Join(worker);
+        var run = ledger.RunAsync(Requests(2), null, Limit);
+        for (var attempt = 1; attempt <= TaskLedger.MaxAttempts; attempt++)
+        {
+            var lease = worker.Leases.Last(l => l.TaskId == "t0");
+            Assert.Equal(attempt, lease.Attempt);
+            Assert.Equal(100UL, lease.Seed);
+            ledger.Return(lease.EpisodeId, lease.Attempt, $"reason {attempt}");
+        }
+
+        Play(ledger, worker.Leases.Last(l => l.TaskId == "t1"));
+        Assert.Equal(["t1"], (await run).Select(t => t.TaskId));
+        var given = Assert.Single(ledger.Quarantined);
+        Assert.Equal(["reason 1", "reason 2", "reason 3"], given.Reasons);
+        Assert.Equal(new LedgerCounts(0, 0, 0, 1, 1), ledger.Counts);
+    }
+
+    [Fact]
+    public async Task A_worker_that_leaves_gives_its_leases_to_another()
+    {
+        var ledger = NewLedger();
+        var first = new FakeWorker("first", credit: 10);
+        ledger.Join(first);
+        var run = ledger.RunAsync(Requests(4), null, Limit);
+        Play(ledger, first.Leases[0]);
+        var second = new FakeWorker("second", credit: 10);
+        ledger.Join(second);
+        ledger.Leave(first, forGood: true, "gone");
+        Assert.Equal(3, second.Leases.Count);
+        Play(ledger, first.Leases[1]); // an attempt that is no longer leased is ignored
+        foreach (var lease in second.Leases) Play(ledger, lease);
+        Assert.Equal(4, (await run).Count);
+        Assert.Equal(new LedgerCounts(0, 0, 0, 4, 0), ledger.Counts);
+    }
+
+    [Fact]
+    public async Task A_worker_whose_stream_broke_may_come_back_and_finish()
+    {
+        var time = new ManualTime();
+        var ledger = new TaskLedger(() => 0, TimeSpan.FromMinutes(10), time);
+        var worker = new FakeWorker("w", credit: 10);
+        ledger.Join(worker);
+        var run = ledger.RunAsync(Requests(2), null, Limit);
+        ledger.Leave(worker, forGood: false, "broke");
+        time.Now += TimeSpan.FromSeconds(20);
+        ledger.ExpireLeases();
+        Assert.Equal(2, ledger.Counts.Leased);
+        var again = new FakeWorker("w", credit: 0);
+        ledger.Join(again);
+        foreach (var lease in worker.Leases) Play(ledger, lease);
+        Assert.Equal(2, (await run).Count);
+    }
+
+    [Fact]
+    public async Task Leases_of_a_worker_that_stays_away_and_leases_too_old_are_given_to_others()
+    {
+        var time = new ManualTime();
+        var ledger = new TaskLedger(() => 0, TimeSpan.FromMinutes(10), time);
+        var away = new FakeWorker("away", credit: 1);
+        var slow = new FakeWorker("slow", credit: 1);
+        ledger.Join(away);
+        ledger.Join(slow);
+        var run = ledger.RunAsync(Requests(2), null, Limit);
+        ledger.Leave(away, forGood: false, "broke");
+        var good = new FakeWorker("good", credit: 10);
+        ledger.Join(good);
+        time.Now += TimeSpan.FromSeconds(31);
+        ledger.ExpireLeases();
+        Assert.Single(good.Leases);
+        time.Now += TimeSpan.FromMinutes(10);
+        Play(ledger, good.Leases[0]);
+        ledger.ExpireLeases();
+        Assert.Equal(2, good.Leases.Count);
+        Play(ledger, good.Leases[1]);
+        Assert.Equal(2, (await run).Count);
+    }
+
+    [Fact]
+    public async Task Cancelling_a_batch_empties_the_ledger_of_it()
+    {
+        var ledger = NewLedger();
+        var worker = new FakeWorker("w", credit: 1);
+        ledger.Join(worker);
+        using var stop = new CancellationTokenSource();
+        var run = ledger.RunAsync(Requests(3), null, stop.Token);
+        await stop.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => run);
+        Assert.Equal(new LedgerCounts(0, 0, 0, 0, 0), ledger.Counts);
+        Play(ledger, worker.Leases[0]); // late turns are taken and forgotten
+        Assert.Equal(0, ledger.Counts.Total);
+    }
+
+    [Fact]
+    public async Task Random_faults_lose_and_duplicate_nothing()
+    {
+        for (var seed = 0; seed < 50; seed++)
+        {
+            var random = new Random(seed);
+            var time = new ManualTime();
+            var ledger = new TaskLedger(() => 0, TimeSpan.FromMinutes(1), time);
+            var workers = Enumerable.Range(0, 3).Select(i => new FakeWorker($"w{i}", credit: 1000)).ToList();
+            foreach (var w in workers) ledger.Join(w);
+            var run = ledger.RunAsync(Requests(30), null, Limit);
+            for (var step = 0; step < 2000 && !run.IsCompleted; step++)
+            {
+                var open = workers.SelectMany(w => w.Leases.Select(l => (w, l))).ToList();
+                if (open.Count == 0) continue;
+                var (worker, lease) = open[random.Next(open.Count)];
+                switch (random.Next(20))
+                {
+                    case 0:
+                        ledger.Return(lease.EpisodeId, lease.Attempt, "returned");
+                        break;
+                    case 1:
+                        time.Now += TimeSpan.FromSeconds(random.Next(40));
+                        ledger.ExpireLeases();
+                        break;
+                    default:
+                        Play(ledger, lease);
+                        break;
+                }
+
+                var counts = ledger.Counts;
+                Assert.Equal(30, counts.Total);
+            }
+
+            var batch = await run;
+            Assert.Equal(batch.Count, batch.Select(t => t.TaskId).Distinct().Count());
+            Assert.Equal(30, batch.Count + ledger.Quarantined.Count);
+            Assert.Equal(new LedgerCounts(0, 0, 0, batch.Count, 30 - batch.Count), ledger.Counts);
+        }
+    }
+
+    private static TaskLedger NewLedger() => new(() => 0, TimeSpan.FromMinutes(1), TimeProvider.System);
+
+    private static List<TaskRequest> Requests(int count) =>
+        [.. Enumerable.Range(0, count).Select(i => new TaskRequest(
+            new EnvironmentTask($"t{i}", [new Objective("o", "q", ["a"])]), (ulong)(100 + i), 1, 1, 8, false))];
+
+    private static void Play(TaskLedger ledger, TaskLease lease)
+    {
+        var trajectory = TestData.Trajectory(new Random((int)lease.Seed), 31, 2, lease.EpisodeId) with { TaskId = lease.TaskId };
+        foreach (var sub in TrajectoryAssemblerTests.ToMessages(trajectory, lease.Attempt)) Assert.True(ledger.Add(sub));
+    }
+
+    private sealed class FakeWorker(string id, int credit) : ILeaseTarget
+    {
+        public List<TaskLease> Leases { get; } = [];
+
+        public string WorkerId => id;
+
+        public long AppliedVersion { get; set; }
+
+        public int Credit => credit - Leases.Count;
+
+        public bool TrySend(TaskLease lease)
+        {
+            Leases.Add(lease);
+            return true;
+        }
+    }
+
+    private sealed class ManualTime : TimeProvider
+    {
+        public DateTimeOffset Now { get; set; } = DateTimeOffset.UnixEpoch;
+
+        public override DateTimeOffset GetUtcNow() => Now;
+    }
+}
