@@ -186,7 +186,7 @@ internal static class TestTasks
     public static async Task<RpcException> FailsWith(this Task task, StatusCode code)
     {
         var exception = await Assert.ThrowsAsync<RpcException>(() => task.Soon());
-        Assert.Equal(code, exception.StatusCode);
+        Assert.True(code == exception.StatusCode, $"Expected {code}, but it was: {exception.Message}");
         return exception;
     }
 }

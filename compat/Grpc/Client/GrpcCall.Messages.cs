@@ -279,8 +279,8 @@ internal sealed class GrpcCall<TRequest, TResponse> : GrpcCall, IClientStreamWri
                 await ApplyCredentialsAsync(message).ConfigureAwait(false);
             if (!AttachContent(message, request))
                 return;
-            var response = await Channel.SendAsync(message, StopToken).ConfigureAwait(false);
-            if (!SetResponse(response))
+            var response = await SendAsync(message).ConfigureAwait(false);
+            if (response is null || !SetResponse(response))
                 return;
             if (ClientStatus.Read(response.Headers) is { } status)
             {
@@ -305,6 +305,21 @@ internal sealed class GrpcCall<TRequest, TResponse> : GrpcCall, IClientStreamWri
         catch (Exception e)
         {
             Fail(Starting, e);
+        }
+    }
+
+    private async Task<HttpResponseMessage?> SendAsync(HttpRequestMessage message)
+    {
+        try
+        {
+            return await Channel.SendAsync(message, StopToken).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException e) when (!Ended && e.InnerException is not TimeoutException && DateTime.UtcNow < Deadline)
+        {
+            // Nobody here cancelled. HttpClient says so, without the error code, when the server resets a stream whose request body
+            // is still being sent; calling that Cancelled would blame the caller.
+            End(new Status(StatusCode.Unavailable, "The server reset the call while its request was being sent.", e), null);
+            return null;
         }
     }
 
