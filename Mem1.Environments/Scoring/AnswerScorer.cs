@@ -72,7 +72,10 @@ public static class AnswerScorer
         return parts;
     }
 
-    /// <summary>Scores a final answer: objective k by answer k, best golden answer first. Missing answers score 0, extra ones nothing.</summary>
+    /// <summary>
+    /// Scores a final answer: objective k by answer k against the best of its golden answers. Missing answers score 0, extra ones are
+    /// not read.
+    /// </summary>
     /// <param name="answer">The text between the answer tags, or null when there was none.</param>
     /// <param name="objectives">The objectives in the order they were asked.</param>
     public static AnswerScore Score(string? answer, IReadOnlyList<Objective> objectives)
