@@ -37,8 +37,11 @@ public sealed class AutogradTests : IDisposable
         ["clamped ratio"] = x => minimum(x.exp() * 0.7, x.exp().clamp(0.8, 1.2) * 0.9).mean(),
         ["attention"] = x => (nn.functional.scaled_dot_product_attention(
             x.view(1, 3, 4), x.view(1, 3, 4) * 0.5, x.view(1, 3, 4) + 1, is_casual: true).view(3, 4) * Weights()).sum(),
-        ["convolution"] = x => (nn.functional.conv1d(nn.functional.pad(x.unsqueeze(0), [1, 0]), x[TensorIndex.Colon, ..2].unsqueeze(1), groups: 3)
-            .view(3, 4) * Weights()).sum(),
+        ["convolution"] = x =>
+        {
+            Tensor kernel = x[TensorIndex.Colon, ..2].unsqueeze(1);
+            return (nn.functional.conv1d(nn.functional.pad(x.unsqueeze(0), [1, 0]), kernel, groups: 3).view(3, 4) * Weights()).sum();
+        },
         ["slices and masks"] = x => (x[1.., 1..3] * 2).masked_fill(x[1.., 1..3] > 0.2, 0.5).pow(3).sum() + x[0, 0],
         ["logsumexp and std"] = x => x.logsumexp(1).sum() + x.std(1).sum() + x.var().sqrt(),
         ["number on the left"] = x => ((1.0 - x) / (2.0 + x.square())).sum(),

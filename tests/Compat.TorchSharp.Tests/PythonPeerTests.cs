@@ -75,7 +75,11 @@ public sealed class PythonPeerTests
 
     private static async Task<double[]> RunPeer()
     {
-        var start = new ProcessStartInfo(File.Exists(DebianPython) ? DebianPython : "python3") { RedirectStandardOutput = true, RedirectStandardError = true };
+        var start = new ProcessStartInfo(File.Exists(DebianPython) ? DebianPython : "python3")
+        {
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        };
         start.ArgumentList.Add("-c");
         start.ArgumentList.Add(Script);
         Process process;
@@ -94,9 +98,13 @@ public sealed class PythonPeerTests
             string output = await process.StandardOutput.ReadToEndAsync();
             await process.WaitForExitAsync();
             string text = await errors;
-            if (text.Contains("No module named 'torch'", StringComparison.Ordinal)) Assert.Skip("python3-torch is not installed: apt-get install python3-torch");
+            if (text.Contains("No module named 'torch'", StringComparison.Ordinal))
+            {
+                Assert.Skip("python3-torch is not installed: apt-get install python3-torch");
+            }
             Assert.True(process.ExitCode == 0, text);
-            return [.. output.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries).Select(v => double.Parse(v, CultureInfo.InvariantCulture))];
+            string[] numbers = output.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries);
+            return [.. numbers.Select(v => double.Parse(v, CultureInfo.InvariantCulture))];
         }
     }
 }

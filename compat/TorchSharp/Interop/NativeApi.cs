@@ -108,7 +108,8 @@ internal static unsafe class NativeApi
         Retain = (delegate* unmanaged<nint, nint>)Export(library, "m1_retain");
         Describe = (delegate* unmanaged[SuppressGCTransition]<nint, NativeMeta*, int>)Export(library, "m1_describe");
         Data = (delegate* unmanaged<nint, void*>)Export(library, "m1_data");
-        FromBlob = (delegate* unmanaged<void*, long*, int, int, delegate* unmanaged<nint, void>, nint, nint>)Export(library, "m1_from_blob");
+        FromBlob =
+            (delegate* unmanaged<void*, long*, int, int, delegate* unmanaged<nint, void>, nint, nint>)Export(library, "m1_from_blob");
         SetData = (delegate* unmanaged<nint, nint, int>)Export(library, "m1_set_data");
         SetRequiresGrad = (delegate* unmanaged<nint, int, int>)Export(library, "m1_set_requires_grad");
         Grad = (delegate* unmanaged<nint, nint>)Export(library, "m1_grad");

@@ -1,6 +1,6 @@
 // torch.nn.functional: what a decoder and its losses need.
 //
-// Invariant: a function made of several operators disposes its intermediates, so that it costs its caller one tensor, as a native one would.
+// Invariant: a function made of several operators disposes its intermediates: it leaves its caller one tensor, as a native one would.
 using TorchSharp.Interop;
 
 namespace TorchSharp;

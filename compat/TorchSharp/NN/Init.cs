@@ -72,9 +72,10 @@ public static partial class torch
                 using IDisposable _ = no_grad();
                 Tensor[] gradients = [.. tensors.Select(static p => p.grad).OfType<Tensor>()];
                 if (gradients.Length == 0) return 0;
-                Tensor[] norms = [.. gradients.Select(g => double.IsPositiveInfinity(norm_type) ? g.abs().max() : g.norm((float)norm_type))];
+                bool largest = double.IsPositiveInfinity(norm_type);
+                Tensor[] norms = [.. gradients.Select(g => largest ? g.abs().max() : g.norm((float)norm_type))];
                 Tensor all = stack(norms.Select(n => n.to(norms[0].device)));
-                double total = (double.IsPositiveInfinity(norm_type) ? all.max() : all.norm((float)norm_type)).ToDouble();
+                double total = (largest ? all.max() : all.norm((float)norm_type)).ToDouble();
                 double scale = max_norm / (total + ClipEpsilon);
                 if (scale < 1)
                 {

@@ -98,7 +98,10 @@ namespace TorchSharp
                     if (!recurse) yield break;
                     foreach ((string childName, Module child) in _children)
                     {
-                        foreach ((string n, Tensor b) in child.named_buffers(true, include_nonpersistent)) yield return ($"{childName}.{n}", b);
+                        foreach ((string n, Tensor b) in child.named_buffers(true, include_nonpersistent))
+                        {
+                            yield return ($"{childName}.{n}", b);
+                        }
                     }
                 }
 
@@ -107,7 +110,8 @@ namespace TorchSharp
 
                 public virtual bool has_parameter(string target) => named_parameters().Any(p => p.name == target);
 
-                public virtual Parameter? get_parameter(string target) => named_parameters().FirstOrDefault(p => p.name == target).parameter;
+                public virtual Parameter? get_parameter(string target) =>
+                    named_parameters().FirstOrDefault(p => p.name == target).parameter;
 
                 public virtual bool has_buffer(string target) => named_buffers().Any(b => b.name == target);
 
@@ -299,7 +303,10 @@ namespace TorchSharp
                 private void CheckName(string name)
                 {
                     if (string.IsNullOrEmpty(name)) throw new ArgumentNullException(nameof(name));
-                    if (name.Contains('.', StringComparison.Ordinal)) throw new ArgumentException($"The name {name} must not hold a dot.", nameof(name));
+                    if (name.Contains('.', StringComparison.Ordinal))
+                    {
+                        throw new ArgumentException($"The name {name} must not hold a dot.", nameof(name));
+                    }
                     if (IsRegistered(name)) throw new InvalidOperationException($"The name {name} is already registered.");
                 }
             }

@@ -26,7 +26,8 @@ namespace TorchSharp
 
             /// <summary>Weights are standard normal; the padding row is zero.</summary>
             public static Embedding Embedding(long num_embeddings, long embedding_dims, long? padding_idx = null, double? max_norm = null,
-                double norm_type = 2.0, bool scale_grad_by_freq = false, bool sparse = false, Device? device = null, ScalarType? dtype = null)
+                double norm_type = 2.0, bool scale_grad_by_freq = false, bool sparse = false, Device? device = null,
+                ScalarType? dtype = null)
             {
                 using DisposeScope scope = NewDisposeScope();
                 Tensor values = empty(num_embeddings, embedding_dims, dtype, device).normal_();

@@ -1,5 +1,6 @@
 // AdamW (Loshchilov and Hutter, "Decoupled Weight Decay Regularization"), with the real package's options and defaults:
-//   p <- p (1 - lr wd);  m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;  p <- p - lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)
+//   p <- p (1 - lr wd);  m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;
+//   p <- p - lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)
 // A parameter without a gradient is skipped, and its step does not advance.
 using TorchSharp.Modules;
 

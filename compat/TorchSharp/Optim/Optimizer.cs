@@ -1,7 +1,7 @@
 // torch.optim: parameter groups, state by parameter, saving and loading of state.
 //
-// Invariants: state is keyed by the Parameter's native handle, so build the optimizer after a module's `to`; steps run without gradients in a
-// dispose scope of their own; `zero_grad` zeroes in place and leaves gradients allocated.
+// Invariants: state is keyed by the Parameter's native handle, so build the optimizer after a module's `to`; steps run without
+// gradients in a dispose scope of their own; `zero_grad` zeroes in place and leaves gradients allocated.
 using TorchSharp.Modules;
 
 namespace TorchSharp
@@ -234,7 +234,8 @@ namespace TorchSharp.Modules
             string name = reader.ReadString();
             if (name != GetType().Name)
             {
-                throw new InvalidDataException($"Mismatched optimizer type: expected '{GetType().Name}', but found '{name}' in the loaded stream.");
+                throw new InvalidDataException(
+                    $"Mismatched optimizer type: expected '{GetType().Name}', but found '{name}' in the loaded stream.");
             }
             StateDictionary own = state_dict();
             CheckCounts(reader.Read7BitEncodedInt64(), reader.Read7BitEncodedInt64(), own);
@@ -244,8 +245,8 @@ namespace TorchSharp.Modules
 
         private static void CheckCounts(long options, long states, StateDictionary own)
         {
-            if (options != own.Options.Count) throw new ArgumentException("Invalid optimizer state -- different number of parameter groups.");
-            if (states != own.State.Count) throw new ArgumentException("Invalid optimizer state -- different number of states.");
+            string? differs = options != own.Options.Count ? "parameter groups" : states != own.State.Count ? "states" : null;
+            if (differs is not null) throw new ArgumentException($"Invalid optimizer state -- different number of {differs}.");
         }
     }
 }

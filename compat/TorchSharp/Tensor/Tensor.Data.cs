@@ -1,7 +1,7 @@
 // Between managed memory and tensors: single values, whole arrays, raw bytes, conversions of dtype and device.
 //
-// Invariants: reading a tensor that is not on the CPU copies it first; a conversion returns a new wrapper even when nothing changes, so that
-// scopes can treat the result like any other.
+// Invariants: reading a tensor that is not on the CPU copies it first; a conversion returns a new wrapper even when nothing changes, so
+// that scopes can treat the result like any other.
 using System.Globalization;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
@@ -23,7 +23,8 @@ public static partial class torch
                 if (!m.Contiguous) throw new NotImplementedException("Bytes() called on non-contiguous tensor.");
                 if (m.DeviceType != (int)DeviceType.CPU)
                 {
-                    throw new InvalidOperationException("Reading data from non-CPU memory is not supported. Move or copy the tensor to the cpu before reading.");
+                    throw new InvalidOperationException(
+                        "Reading data from non-CPU memory is not supported. Move or copy the tensor to the cpu before reading.");
                 }
                 return new Span<byte>(DataPointer(), checked((int)(m.NumberOfElements * m.ElementSize)));
             }
@@ -79,7 +80,10 @@ public static partial class torch
             where T : unmanaged
         {
             NativeMeta m = Meta;
-            if (i < 0 || i >= m.NumberOfElements) throw new IndexOutOfRangeException("The index is greater than the number of elements in the tensor");
+            if (i < 0 || i >= m.NumberOfElements)
+            {
+                throw new IndexOutOfRangeException("The index is greater than the number of elements in the tensor");
+            }
             if (m.DeviceType != (int)DeviceType.CPU) throw new InvalidOperationException("ReadCpuValue needs a tensor on the CPU.");
             T value = ((T*)DataPointer())[i];
             GC.KeepAlive(this);
@@ -136,7 +140,8 @@ public static partial class torch
         public Tensor to(ScalarType type, bool copy = false, bool disposeAfter = false, bool non_blocking = false) =>
             to_type(type, copy, disposeAfter, non_blocking);
 
-        public Tensor to(DeviceType deviceType, int deviceIndex = -1, bool copy = false, bool disposeAfter = false, bool non_blocking = false) =>
+        public Tensor to(
+            DeviceType deviceType, int deviceIndex = -1, bool copy = false, bool disposeAfter = false, bool non_blocking = false) =>
             to(new Device(deviceType, deviceIndex), copy, disposeAfter, non_blocking);
 
         public Tensor to(string device, bool copy = false, bool disposeAfter = false, bool non_blocking = false) =>

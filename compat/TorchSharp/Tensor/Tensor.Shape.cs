@@ -80,7 +80,8 @@ public static partial class torch
 
         public Tensor flip(params long[] dims) => Ops.flip.Call(this, dims);
 
-        public Tensor roll(long shifts, long? dims = null) => Ops.roll.Call(this, new[] { shifts }, dims is { } d ? [d] : Array.Empty<long>());
+        public Tensor roll(long shifts, long? dims = null) =>
+            Ops.roll.Call(this, new[] { shifts }, dims is { } d ? [d] : Array.Empty<long>());
 
         public Tensor roll(long[] shifts, long[] dims) => Ops.roll.Call(this, shifts, dims);
 
@@ -115,7 +116,8 @@ public static partial class torch
 
         public Tensor bernoulli_(double p = 0.5, Generator? generator = null) => Ops.bernoulli_.Mutate(this, this, p, generator);
 
-        public Tensor exponential_(double lambda = 1, Generator? generator = null) => Ops.exponential_.Mutate(this, this, lambda, generator);
+        public Tensor exponential_(double lambda = 1, Generator? generator = null) =>
+            Ops.exponential_.Mutate(this, this, lambda, generator);
 
         public Tensor index_select(long dim, Tensor index) => Ops.index_select.Call(this, dim, index);
 

@@ -98,11 +98,17 @@ public sealed unsafe class TensorAccessor<T> : IDisposable, IEnumerable<T>
     private long Offset(long[] indices)
     {
         if (indices.Length == 1 && _shape.Length != 1) return Linear(indices[0]);
-        if (indices.Length != _shape.Length) throw new ArgumentException($"{indices.Length} indices for {_shape.Length} dimensions.", nameof(indices));
+        if (indices.Length != _shape.Length)
+        {
+            throw new ArgumentException($"{indices.Length} indices for {_shape.Length} dimensions.", nameof(indices));
+        }
         long offset = 0;
         for (int d = 0; d < indices.Length; d++)
         {
-            if (indices[d] < 0 || indices[d] >= _shape[d]) throw new IndexOutOfRangeException($"Index {indices[d]} of dimension {d} is outside its {_shape[d]} elements.");
+            if (indices[d] < 0 || indices[d] >= _shape[d])
+            {
+                throw new IndexOutOfRangeException($"Index {indices[d]} of dimension {d} is outside its {_shape[d]} elements.");
+            }
             offset += indices[d] * _strides[d];
         }
         return offset;

@@ -45,8 +45,11 @@ public static unsafe partial class torch
             var results = new nint[leaves.Length];
             fixed (nint* r = roots, l = leaves, s = seeds, g = results)
             {
+                int keep = retain_graph ? 1 : 0;
+                int create = create_graph ? 1 : 0;
+                int unused = allow_unused ? 1 : 0;
                 int status = NativeApi.Gradients(
-                    r, roots.Length, l, leaves.Length, s, seeds.Length, retain_graph ? 1 : 0, create_graph ? 1 : 0, allow_unused ? 1 : 0, g);
+                    r, roots.Length, l, leaves.Length, s, seeds.Length, keep, create, unused, g);
                 GC.KeepAlive(outputs);
                 GC.KeepAlive(inputs);
                 GC.KeepAlive(grad_outputs);

@@ -1,7 +1,7 @@
 // What surrounds tensors: scopes, grad modes, random numbers, threads, devices.
 //
-// Invariant: grad and inference mode are per OS thread; the object that a mode function returns restores the earlier mode on the thread that
-// disposes it, so it must not be held across an await.
+// Invariant: grad and inference mode are per OS thread; the object that a mode function returns restores the earlier mode on the thread
+// that disposes it, so it must not be held across an await.
 using System.Runtime.InteropServices;
 using TorchSharp.Interop;
 

@@ -6,12 +6,13 @@
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Parallel.h>
-#include <ATen/detail/CUDAHooksInterface.h>
+#include <c10/core/DefaultDtype.h>
 #include <c10/core/GradMode.h>
 #include <c10/core/InferenceMode.h>
 #include <c10/core/ScalarTypeToTypeMeta.h>
 #include <c10/util/Logging.h>
 #include <torch/csrc/autograd/autograd.h>
+#include <torch/cuda.h>
 #include <torch/version.h>
 
 #include <mutex>
@@ -196,14 +197,14 @@ M1_API int32_t m1_set_interop_threads(int32_t n) {
 
 M1_API int32_t m1_cuda_devices() {
     int32_t n = 0;
-    guarded([&] { n = at::globalContext().hasCUDA() ? at::detail::getCUDAHooks().getNumGPUs() : 0; });
+    guarded([&] { n = static_cast<int32_t>(torch::cuda::device_count()); });
     return n;
 }
 
-M1_API int32_t m1_has_cudnn() { return at::globalContext().hasCuDNN(); }
+M1_API int32_t m1_has_cudnn() { return torch::cuda::cudnn_is_available(); }
 
 M1_API int32_t m1_cuda_synchronize(int32_t index) {
-    return guarded([&] { at::detail::getCUDAHooks().deviceSynchronize(index < 0 ? 0 : index); });
+    return guarded([&] { torch::cuda::synchronize(index); });
 }
 
 // which: 0 matmul TF32, 1 cuDNN TF32, 2 deterministic algorithms. value < 0 only reads.

@@ -20,7 +20,7 @@ public sealed partial class SignatureTests
         Dictionary<string, HashSet<string>> real = ReadListing();
         var extra = new List<string>();
         int compared = 0;
-        foreach (Type type in typeof(torch).Assembly.GetExportedTypes().Where(t => t.Namespace?.StartsWith("TorchSharp", StringComparison.Ordinal) == true))
+        foreach (Type type in typeof(torch).Assembly.GetExportedTypes())
         {
             if (!real.TryGetValue(NameInListing(type), out HashSet<string>? members) || type.IsEnum) continue;
             foreach (string member in Members(type))
@@ -52,8 +52,8 @@ public sealed partial class SignatureTests
     private static string Normalise(string line)
     {
         string text = Modifiers().Replace(line.Trim(), "");
-        return text.Replace("?", "", StringComparison.Ordinal).Replace("@", "", StringComparison.Ordinal).Replace("IntPtr", "nint", StringComparison.Ordinal)
-            .Replace("UInt64", "ulong", StringComparison.Ordinal).Replace("UInt16", "ushort", StringComparison.Ordinal).Replace(" ", "", StringComparison.Ordinal);
+        foreach (string noise in (string[])["?", "@", " "]) text = text.Replace(noise, "", StringComparison.Ordinal);
+        return text;
     }
 
     [GeneratedRegex(@"\b(virtual|override|abstract|sealed|readonly|const)\b")]
@@ -116,7 +116,8 @@ public sealed partial class SignatureTests
         {
             string arguments = string.Join(", ", t.GetGenericArguments().Select(Name));
             bool tuple = t.Name.StartsWith("ValueTuple", StringComparison.Ordinal);
-            return tuple && !t.ContainsGenericParameters ? $"({arguments})" : $"{t.Name[..t.Name.IndexOf('`', StringComparison.Ordinal)]}<{arguments}>";
+            string plain = t.Name[..t.Name.IndexOf('`', StringComparison.Ordinal)];
+            return tuple && !t.ContainsGenericParameters ? $"({arguments})" : $"{plain}<{arguments}>";
         }
         return t.Name switch
         {
