@@ -158,7 +158,7 @@ internal sealed class GrpcCall<TRequest, TResponse> : GrpcCall, IClientStreamWri
             var framed = Serialize(message, flags);
             await stream.WriteAsync(framed, StopToken).ConfigureAwait(false);
             if ((flags & WriteFlags.BufferHint) == 0)
-                await stream.FlushAsync(StopToken).ConfigureAwait(false);
+                await FlushAsync(stream).ConfigureAwait(false);
         }
         catch (Exception e)
         {
@@ -168,6 +168,21 @@ internal sealed class GrpcCall<TRequest, TResponse> : GrpcCall, IClientStreamWri
         {
             _serializer?.Release();
             Volatile.Write(ref _writing, 0);
+        }
+    }
+
+    /// <summary>
+    /// Sends what is buffered. The message is already on its way, so a server that answers it at once and closes the stream before the
+    /// flush returns has not made the write fail: the outcome comes to the reader and to the next write.
+    /// </summary>
+    private async Task FlushAsync(Stream stream)
+    {
+        try
+        {
+            await stream.FlushAsync(StopToken).ConfigureAwait(false);
+        }
+        catch (Exception) when (!StopToken.IsCancellationRequested)
+        {
         }
     }
 
@@ -289,7 +304,7 @@ internal sealed class GrpcCall<TRequest, TResponse> : GrpcCall, IClientStreamWri
                 // Trailers-Only: one HEADERS frame is headers and trailers at once.
                 if (status.StatusCode == StatusCode.OK)
                     SetHeaders(response.Headers);
-                End(status, response.Headers);
+                End(status, response.Headers, complete: true);
                 return;
             }
             if (ClientStatus.Validate(response) is { } refusal)
