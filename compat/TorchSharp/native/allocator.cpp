@@ -91,7 +91,7 @@ public:
                 return;
             }
         }
-        std::free(b);
+        give_back(b);
     }
 
     void trim() {
@@ -101,7 +101,7 @@ public:
                 Block* b = head;
                 head = b->next;
                 cached_ -= b->capacity;
-                std::free(b);
+                give_back(b);
             }
         }
     }
@@ -125,18 +125,38 @@ private:
         return reinterpret_cast<char*>(b) + kHeader;
     }
 
+    // Large blocks come from the kernel and go back to it whole: through malloc they would leave holes that no trim returns.
     static Block* fresh(int size_class) {
-        size_t capacity = capacity_of(size_class);
-        bool huge = capacity >= kHugePage;
-        size_t alignment = huge ? kHugePage : kHeader;
+        size_t capacity = (capacity_of(size_class) + kHeader - 1) / kHeader * kHeader;
         void* p = nullptr;
-        if (posix_memalign(&p, alignment, (capacity + kHeader - 1) / kHeader * kHeader) != 0) {
-            return nullptr;
-        }
-        if (huge) {
+        if (capacity < kHugePage) {
+            if (posix_memalign(&p, kHeader, capacity) != 0) {
+                return nullptr;
+            }
+        } else {
+            char* mapped = static_cast<char*>(
+                mmap(nullptr, capacity + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+            if (mapped == MAP_FAILED) {
+                return nullptr;
+            }
+            // Huge pages need alignment: map one more than needed and give back what sticks out on both sides.
+            size_t before = (kHugePage - reinterpret_cast<size_t>(mapped) % kHugePage) % kHugePage;
+            if (before > 0) {
+                munmap(mapped, before);
+            }
+            munmap(mapped + before + capacity, kHugePage - before);
+            p = mapped + before;
             madvise(p, capacity, MADV_HUGEPAGE); // advice only: nothing to do if the kernel declines
         }
         return new (p) Block{0, capacity, size_class, nullptr};
+    }
+
+    static void give_back(Block* b) {
+        if (b->capacity < kHugePage) {
+            std::free(b);
+        } else {
+            munmap(b, b->capacity);
+        }
     }
 
     std::mutex mutex_;
