@@ -333,7 +333,8 @@ public sealed class TaskLedger
 
         public void Finish()
         {
-            progress?.Invoke(++_finished);
+            _finished++; // not inside the call below: a null progress would not evaluate it
+            progress?.Invoke(_finished);
             if (_finished == size) Done.TrySetResult();
         }
     }

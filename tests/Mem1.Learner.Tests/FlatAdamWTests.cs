@@ -21,7 +21,7 @@ public sealed class FlatAdamWTests
         var (rate, valueRate, decay) = (0.01, 0.03, 0.1);
         var theirs = weights.Tensors.ToDictionary(
             t => t.Key,
-            t => new Modules.Parameter(torch.tensor(t.Value.Data, dtype: ScalarType.Float32).view([.. t.Value.Shape])));
+            t => new TorchSharp.Modules.Parameter(torch.tensor(t.Value.Data, dtype: ScalarType.Float32).view([.. t.Value.Shape])));
         using var matrix = optim.AdamW([theirs["model.a.weight"]], lr: rate, beta1: 0.9, beta2: 0.98, weight_decay: decay);
         using var vector = optim.AdamW([theirs["model.norm.weight"]], lr: rate, beta1: 0.9, beta2: 0.98, weight_decay: 0);
         using var value = optim.AdamW([theirs["value_head.fc1.weight"]], lr: valueRate, beta1: 0.9, beta2: 0.98, weight_decay: 0);

@@ -194,6 +194,6 @@ public sealed class PpoTrainerTests
             values.Add(model.Values(hidden));
         }
 
-        return (torch.cat(logProbs), torch.cat(all), torch.cat(values));
+        return (torch.cat([.. logProbs]), torch.cat([.. all]), torch.cat([.. values]));
     }
 }

@@ -5,7 +5,7 @@ namespace Mem1.Learner.Tests;
 
 public sealed class TaskLedgerTests
 {
-    private static readonly CancellationToken Limit = new CancellationTokenSource(TimeSpan.FromSeconds(30)).Token;
+    private readonly CancellationToken _limit = new CancellationTokenSource(TimeSpan.FromSeconds(30)).Token;
 
     [Fact]
     public async Task A_batch_comes_back_in_the_order_asked_for_and_counts_add_up()
@@ -13,7 +13,7 @@ public sealed class TaskLedgerTests
         var ledger = NewLedger();
         var worker = new FakeWorker("w", credit: 100);
         ledger.Join(worker);
-        var run = ledger.RunAsync(Requests(5), null, Limit);
+        var run = ledger.RunAsync(Requests(5), null, _limit);
         Assert.Equal(new LedgerCounts(0, 5, 0, 0, 0), ledger.Counts);
         foreach (var lease in worker.Leases.AsEnumerable().Reverse()) Play(ledger, lease);
         var batch = await run;
@@ -30,7 +30,7 @@ public sealed class TaskLedgerTests
         var fresh = new FakeWorker("fresh", credit: 2) { AppliedVersion = 7 };
         ledger.Join(stale);
         ledger.Join(fresh);
-        var run = ledger.RunAsync(Requests(3), null, Limit);
+        var run = ledger.RunAsync(Requests(3), null, _limit);
         Assert.Empty(stale.Leases);
         Assert.Equal(2, fresh.Leases.Count);
         stale.AppliedVersion = 7;
@@ -46,7 +46,7 @@ public sealed class TaskLedgerTests
         var ledger = NewLedger();
         var worker = new FakeWorker("w", credit: 100);
         ledger.Join(worker);
-        var run = ledger.RunAsync(Requests(2), null, Limit);
+        var run = ledger.RunAsync(Requests(2), null, _limit);
         for (var attempt = 1; attempt <= TaskLedger.MaxAttempts; attempt++)
         {
             var lease = worker.Leases.Last(l => l.TaskId == "t0");
@@ -68,7 +68,7 @@ public sealed class TaskLedgerTests
         var ledger = NewLedger();
         var first = new FakeWorker("first", credit: 10);
         ledger.Join(first);
-        var run = ledger.RunAsync(Requests(4), null, Limit);
+        var run = ledger.RunAsync(Requests(4), null, _limit);
         Play(ledger, first.Leases[0]);
         var second = new FakeWorker("second", credit: 10);
         ledger.Join(second);
@@ -87,7 +87,7 @@ public sealed class TaskLedgerTests
         var ledger = new TaskLedger(() => 0, TimeSpan.FromMinutes(10), time);
         var worker = new FakeWorker("w", credit: 10);
         ledger.Join(worker);
-        var run = ledger.RunAsync(Requests(2), null, Limit);
+        var run = ledger.RunAsync(Requests(2), null, _limit);
         ledger.Leave(worker, forGood: false, "broke");
         time.Now += TimeSpan.FromSeconds(20);
         ledger.ExpireLeases();
@@ -107,7 +107,7 @@ public sealed class TaskLedgerTests
         var slow = new FakeWorker("slow", credit: 1);
         ledger.Join(away);
         ledger.Join(slow);
-        var run = ledger.RunAsync(Requests(2), null, Limit);
+        var run = ledger.RunAsync(Requests(2), null, _limit);
         ledger.Leave(away, forGood: false, "broke");
         var good = new FakeWorker("good", credit: 10);
         ledger.Join(good);
@@ -147,7 +147,7 @@ public sealed class TaskLedgerTests
             var ledger = new TaskLedger(() => 0, TimeSpan.FromMinutes(1), time);
             var workers = Enumerable.Range(0, 3).Select(i => new FakeWorker($"w{i}", credit: 1000)).ToList();
             foreach (var w in workers) ledger.Join(w);
-            var run = ledger.RunAsync(Requests(30), null, Limit);
+            var run = ledger.RunAsync(Requests(30), null, _limit);
             for (var step = 0; step < 2000 && !run.IsCompleted; step++)
             {
                 var open = workers.SelectMany(w => w.Leases.Select(l => (w, l))).ToList();
