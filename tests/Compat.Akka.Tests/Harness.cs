@@ -15,7 +15,8 @@ public abstract class SystemTest : IDisposable
 
     protected SystemTest(string config = "")
     {
-        _system = ActorSystem.Create("test", ConfigurationFactory.ParseString(config + "\nakka.loglevel = OFF\nakka.stdout-loglevel = OFF"));
+        _system = ActorSystem.Create(
+            "test", ConfigurationFactory.ParseString(config + "\nakka.loglevel = OFF\nakka.stdout-loglevel = OFF"));
     }
 
     protected ActorSystem Sys => _system;
@@ -58,7 +59,8 @@ public sealed class Act : ReceiveActor, IWithTimers, IWithStash
 
     public IActorContext Ctx => Context;
 
-    public static Props Props(Action<Act> body, SupervisorStrategy strategy = null) => global::Akka.Actor.Props.Create(() => new Act(body), strategy);
+    public static Props Props(Action<Act> body, SupervisorStrategy strategy = null) =>
+        global::Akka.Actor.Props.Create(() => new Act(body), strategy);
 
     public void On<T>(Action<T> handler) => Receive(handler);
 
@@ -126,6 +128,9 @@ public sealed class Probe
         LastSender = seen.Sender;
         return seen.Message;
     }
+
+    /// <summary>Takes a message that is there already; false when there is none.</summary>
+    public bool TryNext() => _seen.TryTake(out _);
 
     public T Expect<T>() => Assert.IsType<T>(Next());
 

@@ -126,7 +126,7 @@ public abstract class UntypedActor : ActorBase
         return true;
     }
 
-    /// <summary>Runs an asynchronous handler; no other user message is handled until it ends. Must be the handler's last statement.</summary>
+    /// <summary>Runs an asynchronous handler; no other user message is handled until it ends. Has to come last in a handler.</summary>
     protected void RunTask(Func<Task> action) => CurrentContext.RunTask(action);
 
     protected abstract void OnReceive(object message);

@@ -74,7 +74,8 @@ internal class LocalActorRefProvider : IActorRefProvider
         Root = new LocalActorRef(
             RootPath, self => new ActorCell(System, self, Props.Create(() => new RootGuardian()), bubble, dispatcher));
         Root.Cell.EnqueueSystem(new Create());
-        Guardian = Root.Cell.AttachChild(Props.Create(() => new GuardianActor()).WithSupervisorStrategy(userStrategy), "user", checkName: false);
+        Guardian = Root.Cell.AttachChild(
+            Props.Create(() => new GuardianActor()).WithSupervisorStrategy(userStrategy), "user", checkName: false);
         SystemGuardian = Root.Cell.AttachChild(
             Props.Create(() => new GuardianActor()).WithSupervisorStrategy(SupervisorStrategy.DefaultStrategy), "system", checkName: false);
         Root.Tell(new RootGuardian.Guard(Guardian, SystemGuardian), ActorRefs.NoSender);
@@ -185,17 +186,30 @@ internal class LocalActorRefProvider : IActorRefProvider
         IEnumerable<InternalActorRefBase> matches = [start];
         foreach (var element in rest.Elements)
         {
-            matches = matches.SelectMany(one =>
-                element == ".." ? [one.Parent]
-                : element == "**" ? Descendants(one)
-                : ActorSelectionMessage.IsPattern(element) ? one.Children.Where(child => ActorSelectionMessage.Matches(element, child.Path.Name))
-                : new[] { ChildOf(one, element) }.Where(child => child is not Nobody));
+            matches = matches.SelectMany(one => Step(one, element));
         }
 
         foreach (var match in matches.ToArray())
         {
             match.Tell(rest.Message, sender);
         }
+    }
+
+    private IEnumerable<InternalActorRefBase> Step(InternalActorRefBase from, string element)
+    {
+        if (element == "..")
+        {
+            return [from.Parent];
+        }
+
+        if (element == "**")
+        {
+            return Descendants(from);
+        }
+
+        return ActorSelectionMessage.IsPattern(element)
+            ? from.Children.Where(child => ActorSelectionMessage.Matches(element, child.Path.Name))
+            : new[] { ChildOf(from, element) }.Where(child => child is not Nobody);
     }
 
     private static IEnumerable<InternalActorRefBase> Descendants(InternalActorRefBase parent) =>

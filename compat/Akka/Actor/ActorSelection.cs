@@ -53,6 +53,10 @@ internal sealed class ActorSelectionMessage(object message, IReadOnlyList<string
 
     internal static bool IsPattern(string element) => element.AsSpan().IndexOfAny('*', '?') >= 0;
 
-    internal static bool Matches(string pattern, string name) => Regex.IsMatch(
-        name, "^" + Regex.Escape(pattern).Replace(@"\*", ".*", StringComparison.Ordinal).Replace(@"\?", ".", StringComparison.Ordinal) + "$", RegexOptions.CultureInvariant);
+    internal static bool Matches(string pattern, string name)
+    {
+        var literal = Regex.Escape(pattern);
+        var expression = literal.Replace(@"\*", ".*", StringComparison.Ordinal).Replace(@"\?", ".", StringComparison.Ordinal);
+        return Regex.IsMatch(name, $"^{expression}$", RegexOptions.CultureInvariant);
+    }
 }

@@ -29,18 +29,13 @@ public abstract partial class ActorSystem : IActorRefFactory, IDisposable
 
     public static ActorSystem Create(string name, Config config)
     {
-        if (!ValidName().IsMatch(name))
-        {
-            throw new ArgumentException(
-                $"Invalid ActorSystem name [{name}], must contain only word characters (i.e. [a-zA-Z0-9] plus non-leading '-')", nameof(name));
-        }
-
-        var system = new ActorSystemImpl(name, config);
+        var system = Prepare(name, config);
         system.Start();
         return system;
     }
 
-    public static ActorSystem Create(string name, BootstrapSetup setup) => Create(name, setup.Config.HasValue ? setup.Config.Value : Config.Empty);
+    public static ActorSystem Create(string name, BootstrapSetup setup) =>
+        Create(name, setup.Config.HasValue ? setup.Config.Value : Config.Empty);
 
     public abstract object GetExtension(IExtensionId extensionId);
 
@@ -69,6 +64,18 @@ public abstract partial class ActorSystem : IActorRefFactory, IDisposable
     {
         Terminate().Wait();
         GC.SuppressFinalize(this);
+    }
+
+    internal static ActorSystemImpl Prepare(string name, Config config)
+    {
+        if (!ValidName().IsMatch(name))
+        {
+            throw new ArgumentException(
+                $"Invalid ActorSystem name [{name}], must contain only word characters (i.e. [a-zA-Z0-9] plus non-leading '-')",
+                nameof(name));
+        }
+
+        return new ActorSystemImpl(name, config);
     }
 
     [GeneratedRegex("^[a-zA-Z0-9][a-zA-Z0-9-]*$", RegexOptions.CultureInvariant)]

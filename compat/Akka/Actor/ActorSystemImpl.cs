@@ -13,6 +13,7 @@ internal sealed class ActorSystemImpl : ExtendedActorSystem
     private readonly ConcurrentDictionary<Type, Lazy<object>> _extensions = new();
     private readonly Stack<Action> _callbacks = new();
     private readonly Lock _callbackGate = new();
+    private readonly DeadLetterLog _deadLetterLog;
     private bool _callbacksRan;
 
     internal ActorSystemImpl(string name, Config config)
@@ -21,7 +22,9 @@ internal sealed class ActorSystemImpl : ExtendedActorSystem
         Settings = new Settings(config.WithFallback(Defaults.Config));
         AskTimeout = Settings.Config.GetTimeSpan("akka.actor.ask-timeout", Timeout.InfiniteTimeSpan);
         EventStream = new EventStream();
-        Log = new BusLogging(EventStream, $"ActorSystem({name})", typeof(ActorSystem), Logging.LevelFor(Settings.Config.GetString("akka.loglevel")));
+        Log = new BusLogging(
+            EventStream, $"ActorSystem({name})", typeof(ActorSystem), Logging.LevelFor(Settings.Config.GetString("akka.loglevel")));
+        _deadLetterLog = new DeadLetterLog(Settings.Config, Log);
         Deployment = new Deployment(Settings.Config);
         Dispatchers = new Dispatchers(Settings.Config);
         Mailboxes = new Mailboxes(Settings.Config);
@@ -30,10 +33,12 @@ internal sealed class ActorSystemImpl : ExtendedActorSystem
         EventStream.StartUnsubscriber(LocalProvider);
 
         // A level the user set is what he wants to see; the default level would fill the console.
-        var printed = Logging.LevelFor(Settings.Config.GetString(config.HasPath("akka.loglevel") ? "akka.loglevel" : "akka.stdout-loglevel"));
+        var printed = Logging.LevelFor(
+            Settings.Config.GetString(config.HasPath("akka.loglevel") ? "akka.loglevel" : "akka.stdout-loglevel"));
+        var silent = Settings.Config.GetStringList("akka.loggers").Count == 0;
         EventStream.LogSink = entry =>
         {
-            if (entry.LogLevel() >= printed)
+            if (!silent && entry.LogLevel() >= printed)
             {
                 Console.WriteLine(entry);
             }
@@ -113,7 +118,8 @@ internal sealed class ActorSystemImpl : ExtendedActorSystem
     public override void Stop(IActorRef actor)
     {
         var target = (InternalActorRefBase)actor;
-        if (target.Parent is LocalActorRef parent && (ReferenceEquals(parent, LocalProvider.Guardian) || ReferenceEquals(parent, LocalProvider.SystemGuardian)))
+        if (target.Parent is LocalActorRef parent && (
+            ReferenceEquals(parent, LocalProvider.Guardian) || ReferenceEquals(parent, LocalProvider.SystemGuardian)))
         {
             parent.Cell.Stop(target);
         }
@@ -165,7 +171,9 @@ internal sealed class ActorSystemImpl : ExtendedActorSystem
                 EventStream.Publish(new SuppressedDeadLetter(suppressed, sender, recipient));
                 break;
             default:
-                EventStream.Publish(new DeadLetter(message, sender, recipient));
+                var undelivered = new DeadLetter(message, sender, recipient);
+                EventStream.Publish(undelivered);
+                _deadLetterLog.Note(undelivered);
                 break;
         }
     }
@@ -174,7 +182,8 @@ internal sealed class ActorSystemImpl : ExtendedActorSystem
     {
         "Akka.Actor.StoppingSupervisorStrategy" => SupervisorStrategy.StoppingStrategy,
         "Akka.Actor.DefaultSupervisorStrategy" => SupervisorStrategy.DefaultStrategy,
-        var name when Type.GetType(name) is { } type && Activator.CreateInstance(type) is SupervisorStrategyConfigurator made => made.Create(),
+        var name when Type.GetType(name) is { } type && Activator.CreateInstance(type) is SupervisorStrategyConfigurator made =>
+            made.Create(),
         var name => throw new ConfigurationException($"akka.actor.guardian-supervisor-strategy names the unknown type [{name}]."),
     };
 

@@ -70,7 +70,8 @@ public sealed class Address : IEquatable<Address>, IComparable<Address>
         }
 
         var colon = authority.LastIndexOf(':');
-        if (at == 0 || colon < at + 2 || !int.TryParse(authority.AsSpan(colon + 1), NumberStyles.None, CultureInfo.InvariantCulture, out var port))
+        if (at == 0 || colon < at + 2 || !int.TryParse(
+            authority.AsSpan(colon + 1), NumberStyles.None, CultureInfo.InvariantCulture, out var port))
         {
             return false;
         }

@@ -54,7 +54,18 @@ public sealed class CoordinatedShutdown : IExtension
         AddSystemTermination(system, terminate, config.GetBoolean("exit-clr"));
         if (config.GetBoolean("run-by-clr-shutdown-hook", true))
         {
-            void OnExit(object sender, EventArgs e) => Run(ClrExitReason.Instance).Wait(TotalTimeout);
+            void OnExit(object sender, EventArgs e)
+            {
+                try
+                {
+                    Run(ClrExitReason.Instance).Wait(TotalTimeout);
+                }
+                catch (AggregateException error)
+                {
+                    _log.Warning(error.InnerException, "CoordinatedShutdown from process exit failed.");
+                }
+            }
+
             AppDomain.CurrentDomain.ProcessExit += OnExit;
             system.RegisterOnTermination(() => AppDomain.CurrentDomain.ProcessExit -= OnExit);
         }
@@ -122,7 +133,8 @@ public sealed class CoordinatedShutdown : IExtension
 
             if (!open.Add(name))
             {
-                throw new ArgumentException($"Cycle detected in graph of phases. It must be a DAG. Phase [{name}] depends transitively on itself.");
+                throw new ArgumentException(
+                    $"Cycle detected in graph of phases. It must be a DAG. Phase [{name}] depends transitively on itself.");
             }
 
             if (phases.TryGetValue(name, out var phase))

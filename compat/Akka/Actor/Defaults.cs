@@ -10,6 +10,7 @@ internal static class Defaults
         akka {
           loglevel = INFO
           stdout-loglevel = WARNING
+          loggers = ["Akka.Event.DefaultLogger"]
           log-dead-letters = 10
           log-dead-letters-suspend-duration = 5m
           actor {

@@ -52,7 +52,8 @@ public abstract class InternalActorRefBase : IActorRef
         TellInternal(message, sender);
     }
 
-    public bool Equals(IActorRef other) => other is not null && (ReferenceEquals(this, other) || (Path.Uid == other.Path.Uid && Path.Equals(other.Path)));
+    public bool Equals(IActorRef other) =>
+        other is not null && (ReferenceEquals(this, other) || (Path.Uid == other.Path.Uid && Path.Equals(other.Path)));
 
     public int CompareTo(IActorRef other)
     {
@@ -65,7 +66,8 @@ public abstract class InternalActorRefBase : IActorRef
         return order != 0 ? order : Path.Uid.CompareTo(other.Path.Uid);
     }
 
-    public int CompareTo(object obj) => obj is null or IActorRef ? CompareTo((IActorRef)obj) : throw new ArgumentException("Not a reference.", nameof(obj));
+    public int CompareTo(object obj) =>
+        obj is null or IActorRef ? CompareTo((IActorRef)obj) : throw new ArgumentException("Not a reference.", nameof(obj));
 
     public override bool Equals(object obj) => obj is IActorRef other && Equals(other);
 

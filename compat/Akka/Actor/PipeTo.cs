@@ -4,7 +4,11 @@ namespace Akka.Actor;
 public static class PipeToSupport
 {
     public static async Task PipeTo<T>(
-        this Task<T> taskToPipe, ICanTell recipient, IActorRef sender = null, Func<T, object> success = null, Func<Exception, object> failure = null)
+        this Task<T> taskToPipe,
+        ICanTell recipient,
+        IActorRef sender = null,
+        Func<T, object> success = null,
+        Func<Exception, object> failure = null)
     {
         object message;
         try
@@ -21,7 +25,11 @@ public static class PipeToSupport
     }
 
     public static async Task PipeTo(
-        this Task taskToPipe, ICanTell recipient, IActorRef sender = null, Func<object> success = null, Func<Exception, object> failure = null)
+        this Task taskToPipe,
+        ICanTell recipient,
+        IActorRef sender = null,
+        Func<object> success = null,
+        Func<Exception, object> failure = null)
     {
         object message;
         try

@@ -19,19 +19,22 @@ public class Props
     private const BindingFlags AnyConstructor = BindingFlags.Instance | BindingFlags.Public | BindingFlags.NonPublic;
 
     private readonly Func<ActorBase> _produce;
+    private readonly Action<ActorBase> _release;
 
-    private Props(Type type, object[] arguments, SupervisorStrategy strategy, Func<ActorBase> produce)
+    private Props(
+        Type type, object[] arguments, SupervisorStrategy strategy, Func<ActorBase> produce = null, Action<ActorBase> release = null)
     {
         ArgumentNullException.ThrowIfNull(type);
         Type = type;
         Arguments = arguments ?? [null];
         SupervisorStrategy = strategy;
         _produce = produce;
+        _release = release;
         StashCapacity = -1;
     }
 
     private Props(Props copy)
-        : this(copy.Type, copy.Arguments, copy.SupervisorStrategy, copy._produce)
+        : this(copy.Type, copy.Arguments, copy.SupervisorStrategy, copy._produce, copy._release)
     {
         Dispatcher = copy.Dispatcher;
         Mailbox = copy.Mailbox;
@@ -61,22 +64,22 @@ public class Props
                 var produce = factory.Compile();
                 return new Props(typeof(TActor), [], supervisorStrategy, produce);
             case NewExpression construction:
-                return new Props(construction.Type, construction.Arguments.Select(Evaluate).ToArray(), supervisorStrategy, null);
+                return new Props(construction.Type, construction.Arguments.Select(Evaluate).ToArray(), supervisorStrategy);
             default:
                 throw new ArgumentException("The create function must be a 'new T (args)' expression");
         }
     }
 
     public static Props Create<TActor>(params object[] args)
-        where TActor : ActorBase => new(typeof(TActor), args, null, null);
+        where TActor : ActorBase => new(typeof(TActor), args, null);
 
     public static Props Create<TActor>(SupervisorStrategy supervisorStrategy)
-        where TActor : ActorBase, new() => new(typeof(TActor), [], supervisorStrategy, null);
+        where TActor : ActorBase, new() => new(typeof(TActor), [], supervisorStrategy);
 
-    public static Props Create(Type type, params object[] args) => new(type, args, null, null);
+    public static Props Create(Type type, params object[] args) => new(type, args, null);
 
     public static Props CreateBy(IIndirectActorProducer producer, params object[] args) =>
-        new(producer.ActorType, args, null, producer.Produce);
+        new(producer.ActorType, args, null, producer.Produce, producer.Release);
 
     public Props WithMailbox(string mailbox) => new(this) { Mailbox = mailbox };
 
@@ -101,6 +104,9 @@ public class Props
                 $"Error while creating actor instance of type {Type} with {Arguments.Length} args: ({arguments})", error);
         }
     }
+
+    /// <summary>The instance is done with.</summary>
+    internal void Release(ActorBase actor) => _release?.Invoke(actor);
 
     private static object Evaluate(Expression argument) =>
         argument is ConstantExpression constant

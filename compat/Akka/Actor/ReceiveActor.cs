@@ -50,16 +50,16 @@ public abstract class ReceiveActor : UntypedActor
                 handler(typed);
                 return true;
             }
-            : message =>
-            {
-                if (message is not T typed || !shouldHandle(typed))
-                {
-                    return false;
-                }
+    : message =>
+    {
+        if (message is not T typed || !shouldHandle(typed))
+        {
+            return false;
+        }
 
-                handler(typed);
-                return true;
-            },
+        handler(typed);
+        return true;
+    },
         catchesAll: shouldHandle is null && typeof(T) == typeof(object));
 
     private HandlerList Declaring() => _declaring ?? throw new InvalidOperationException(
@@ -98,7 +98,8 @@ public abstract class ReceiveActor : UntypedActor
         {
             if (_catchesAll)
             {
-                throw new InvalidOperationException("A handler that catches all messages has been added. No handler can be added after that.");
+                throw new InvalidOperationException(
+                    "A handler that catches all messages has been added. No handler can be added after that.");
             }
 
             _handlers = [.. _handlers, handler];

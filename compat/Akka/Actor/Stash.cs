@@ -71,7 +71,8 @@ internal sealed class Stash(ActorCell cell) : IStash
 
         if (IsFull)
         {
-            throw new StashOverflowException($"Couldn't enqueue message {current.Message} to stash of {cell.Self}: it holds {Capacity} already");
+            throw new StashOverflowException(
+                $"Couldn't enqueue message {current.Message} to stash of {cell.Self}: it holds {Capacity} already");
         }
 
         _lastStashed = cell.CurrentEnvelopeId;
@@ -104,7 +105,8 @@ internal sealed class Stash(ActorCell cell) : IStash
         {
             if (IsFull)
             {
-                throw new StashOverflowException($"Couldn't put message {envelope.Message} into the stash of {cell.Self}: it holds {Capacity} already");
+                throw new StashOverflowException(
+                    $"Couldn't put message {envelope.Message} into the stash of {cell.Self}: it holds {Capacity} already");
             }
 
             _held.AddFirst(envelope);

@@ -19,7 +19,8 @@ public interface IDecider
 
 public static class Decider
 {
-    public static DeployableDecider From(Directive defaultDirective, params KeyValuePair<Type, Directive>[] pairs) => new(defaultDirective, pairs);
+    public static DeployableDecider From(Directive defaultDirective, params KeyValuePair<Type, Directive>[] pairs) =>
+        new(defaultDirective, pairs);
 
     public static LocalOnlyDecider From(Func<Exception, Directive> localOnlyDecider) => new(localOnlyDecider);
 }
@@ -86,7 +87,11 @@ public abstract class SupervisorStrategy
     protected abstract Directive Handle(IActorRef child, Exception exception);
 
     internal bool HandleFailure(
-        ActorCell cell, InternalActorRefBase child, Exception cause, ChildRestartStats stats, IReadOnlyCollection<ChildRestartStats> children)
+        ActorCell cell,
+        InternalActorRefBase child,
+        Exception cause,
+        ChildRestartStats stats,
+        IReadOnlyCollection<ChildRestartStats> children)
     {
         var directive = Handle(child, cause);
         LogFailure(cell, child, cause, directive);
@@ -107,7 +112,12 @@ public abstract class SupervisorStrategy
     }
 
     internal abstract void ProcessFailure(
-        ActorCell cell, bool restart, InternalActorRefBase child, Exception cause, ChildRestartStats stats, IReadOnlyCollection<ChildRestartStats> children);
+        ActorCell cell,
+        bool restart,
+        InternalActorRefBase child,
+        Exception cause,
+        ChildRestartStats stats,
+        IReadOnlyCollection<ChildRestartStats> children);
 
     protected virtual void LogFailure(IActorContext context, IActorRef child, Exception cause, Directive directive)
     {
@@ -138,7 +148,8 @@ public class OneForOneStrategy : SupervisorStrategy
     {
     }
 
-    public OneForOneStrategy(int maxNrOfRetries, int withinTimeMilliseconds, Func<Exception, Directive> localOnlyDecider, bool loggingEnabled = true)
+    public OneForOneStrategy(
+        int maxNrOfRetries, int withinTimeMilliseconds, Func<Exception, Directive> localOnlyDecider, bool loggingEnabled = true)
         : this(maxNrOfRetries, withinTimeMilliseconds, Akka.Actor.Decider.From(localOnlyDecider), loggingEnabled)
     {
     }
@@ -170,7 +181,12 @@ public class OneForOneStrategy : SupervisorStrategy
     protected override Directive Handle(IActorRef child, Exception exception) => Decider.Decide(exception);
 
     internal override void ProcessFailure(
-        ActorCell cell, bool restart, InternalActorRefBase child, Exception cause, ChildRestartStats stats, IReadOnlyCollection<ChildRestartStats> children)
+        ActorCell cell,
+        bool restart,
+        InternalActorRefBase child,
+        Exception cause,
+        ChildRestartStats stats,
+        IReadOnlyCollection<ChildRestartStats> children)
     {
         if (restart && stats.MayRestart(MaxNumberOfRetries, WithinTimeRangeMilliseconds))
         {
@@ -195,7 +211,8 @@ public class AllForOneStrategy : SupervisorStrategy
     {
     }
 
-    public AllForOneStrategy(int maxNrOfRetries, int withinTimeMilliseconds, Func<Exception, Directive> localOnlyDecider, bool loggingEnabled = true)
+    public AllForOneStrategy(
+        int maxNrOfRetries, int withinTimeMilliseconds, Func<Exception, Directive> localOnlyDecider, bool loggingEnabled = true)
         : this(maxNrOfRetries, withinTimeMilliseconds, Akka.Actor.Decider.From(localOnlyDecider), loggingEnabled)
     {
     }
@@ -222,7 +239,12 @@ public class AllForOneStrategy : SupervisorStrategy
     protected override Directive Handle(IActorRef child, Exception exception) => Decider.Decide(exception);
 
     internal override void ProcessFailure(
-        ActorCell cell, bool restart, InternalActorRefBase child, Exception cause, ChildRestartStats stats, IReadOnlyCollection<ChildRestartStats> children)
+        ActorCell cell,
+        bool restart,
+        InternalActorRefBase child,
+        Exception cause,
+        ChildRestartStats stats,
+        IReadOnlyCollection<ChildRestartStats> children)
     {
         if (restart && children.All(one => one.MayRestart(MaxNumberOfRetries, WithinTimeRangeMilliseconds)))
         {

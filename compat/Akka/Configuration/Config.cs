@@ -19,11 +19,14 @@ public class Config
 
     public virtual string GetString(string path, string @default = null) => Node(path) is string text ? text : @default;
 
-    public virtual int GetInt(string path, int @default = 0) => Number(path, @default, text => int.Parse(text, CultureInfo.InvariantCulture));
+    public virtual int GetInt(string path, int @default = 0) =>
+        Number(path, @default, text => int.Parse(text, CultureInfo.InvariantCulture));
 
-    public virtual long GetLong(string path, long @default = 0) => Number(path, @default, text => long.Parse(text, CultureInfo.InvariantCulture));
+    public virtual long GetLong(string path, long @default = 0) =>
+        Number(path, @default, text => long.Parse(text, CultureInfo.InvariantCulture));
 
-    public virtual double GetDouble(string path, double @default = 0) => Number(path, @default, text => double.Parse(text, CultureInfo.InvariantCulture));
+    public virtual double GetDouble(string path, double @default = 0) =>
+        Number(path, @default, text => double.Parse(text, CultureInfo.InvariantCulture));
 
     public virtual bool GetBoolean(string path, bool @default = false) => GetString(path) switch
     {
@@ -35,7 +38,8 @@ public class Config
 
     public virtual IList<string> GetStringList(string path) => Node(path) switch
     {
-        List<object> items => items.Select(item => item as string ?? throw new ConfigurationException($"{path} holds something else than text.")).ToList(),
+        List<object> items => items.Select(item => item as string
+            ?? throw new ConfigurationException($"{path} holds something else than text.")).ToList(),
         null => [],
         _ => throw new ConfigurationException($"{path} must be a list."),
     };
@@ -119,7 +123,8 @@ public class ConfigurationFactory
 {
     public static Config Empty => Config.Empty;
 
-    public static Config ParseString(string hocon) => string.IsNullOrWhiteSpace(hocon) ? Config.Empty : new Config(HoconParser.Parse(hocon));
+    public static Config ParseString(string hocon) =>
+        string.IsNullOrWhiteSpace(hocon) ? Config.Empty : new Config(HoconParser.Parse(hocon));
 
     public static Config Default() => Actor.Defaults.Config;
 }

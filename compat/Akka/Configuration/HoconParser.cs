@@ -102,7 +102,9 @@ internal sealed class HoconParser
             case List<object> list:
                 return list.Select(item => Resolve(item, root, underWay)).Where(item => item is not null).ToList();
             case Parts parts:
-                return Join(parts.Pieces.Select(part => part is Reference reference ? Follow(reference, root, underWay) : Resolve(part, root, underWay)).ToList());
+                return Join(parts.Pieces
+                    .Select(part => part is Reference reference ? Follow(reference, root, underWay) : Resolve(part, root, underWay))
+                    .ToList());
             default:
                 return node;
         }

@@ -50,6 +50,9 @@ internal sealed class Mailbox : IThreadPoolWorkItem
     /// <summary>How many times supervision suspended this mailbox without resuming it yet.</summary>
     internal int SuspendCount => Volatile.Read(ref _status) / SuspendUnit;
 
+    /// <summary>Neither closed, nor suspended, nor awaiting.</summary>
+    private bool IsOpen => (Volatile.Read(ref _status) & ~Scheduled) == 0;
+
     private bool HasMessages => !_queue.IsEmpty || _front is { Count: > 0 };
 
     /// <summary>False when the message was not accepted; the caller makes it a dead letter.</summary>
@@ -146,7 +149,7 @@ internal sealed class Mailbox : IThreadPoolWorkItem
         try
         {
             RunSystemMessages();
-            for (var left = _dispatcher.Throughput; left > 0 && (Volatile.Read(ref _status) & ~Scheduled) == 0 && TryDequeue(out var envelope); left--)
+            for (var left = _dispatcher.Throughput; left > 0 && IsOpen && TryDequeue(out var envelope); left--)
             {
                 _cell.Invoke(envelope);
                 RunSystemMessages();

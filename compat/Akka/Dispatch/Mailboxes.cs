@@ -70,7 +70,8 @@ internal sealed class Deployment
         }
 
         return _entries
-            .Where(entry => entry.Elements.Length == path.Count && entry.Elements.Zip(path).All(pair => pair.First == "*" || pair.First == pair.Second))
+            .Where(entry => entry.Elements.Length == path.Count && entry.Elements.Zip(path).All(
+                pair => pair.First == "*" || pair.First == pair.Second))
             .OrderBy(entry => entry.Elements.Count(element => element == "*"))
             .Select(entry => entry.Entry)
             .FirstOrDefault();

@@ -125,7 +125,7 @@ public sealed class Dispatchers
 
     internal void Shutdown()
     {
-        foreach (var dispatcher in _byId.Values)
+        foreach (var dispatcher in _byId.Values.Where(made => made.IsValueCreated))
         {
             dispatcher.Value.Shutdown();
         }

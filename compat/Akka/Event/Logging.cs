@@ -123,7 +123,8 @@ public static class Logging
         "WARNING" => LogLevel.WarningLevel,
         "ERROR" => LogLevel.ErrorLevel,
         "OFF" => null,
-        _ => throw new ArgumentException($"Unknown LogLevel: \"{word}\". Valid values are: \"DEBUG\", \"INFO\", \"WARNING\", \"ERROR\", \"OFF\""),
+        _ => throw new ArgumentException(
+            $"Unknown LogLevel: \"{word}\". Valid values are: \"DEBUG\", \"INFO\", \"WARNING\", \"ERROR\", \"OFF\""),
     };
 }
 
@@ -148,7 +149,8 @@ public static class LoggingExtensions
 
     public static void Warning(this ILoggingAdapter log, string format) => log.Log(LogLevel.WarningLevel, null, format);
 
-    public static void Warning<T1>(this ILoggingAdapter log, string format, T1 arg1) => Format(log, LogLevel.WarningLevel, null, format, arg1);
+    public static void Warning<T1>(this ILoggingAdapter log, string format, T1 arg1) =>
+        Format(log, LogLevel.WarningLevel, null, format, arg1);
 
     public static void Warning<T1, T2>(this ILoggingAdapter log, string format, T1 arg1, T2 arg2) =>
         Format(log, LogLevel.WarningLevel, null, format, arg1, arg2);

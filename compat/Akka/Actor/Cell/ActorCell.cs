@@ -350,16 +350,18 @@ internal sealed partial class ActorCell : IUntypedActorContext
 
     private void Discard(ActorBase instance)
     {
-        if (instance is IDisposable disposable)
+        if (instance is not null)
         {
             try
             {
-                disposable.Dispose();
+                Props.Release(instance);
+                (instance as IDisposable)?.Dispose();
             }
             catch (Exception error)
             {
+                var type = instance.GetType();
                 SystemImpl.EventStream.Publish(
-                    new Error(error, _self.Path.ToString(), instance.GetType(), $"An error occurred while disposing {instance.GetType()}: {error.Message}"));
+                    new Error(error, _self.Path.ToString(), type, $"An error occurred while disposing {type}: {error.Message}"));
             }
         }
 
