@@ -49,6 +49,7 @@ internal sealed partial class EpisodeActor : ReceiveActor, IWithTimers
     private long _environmentStart;
     private GenerationResult? _response;
     private (int[] State, int[] Action) _split;
+    private int? _sent;
     private bool _ended;
 
     public EpisodeActor(TaskLease lease, EpisodeServices services, IActorRef policy, IActorRef uplink)
@@ -64,7 +65,7 @@ internal sealed partial class EpisodeActor : ReceiveActor, IWithTimers
         Receive<EnvironmentReady>(OnEnvironmentReady);
         Receive<Generated>(OnGenerated);
         Receive<EnvironmentStepped>(stepped => OnEnvironmentStepped(stepped.Result));
-        Receive<TurnAccepted>(_ => OnTurnAccepted());
+        Receive<TurnAccepted>(OnTurnAccepted);
 
         Receive<GenerationFailed>(OnGenerationFailed);
         Receive<EnvironmentFailed>(OnEnvironmentFailed);
@@ -164,6 +165,7 @@ internal sealed partial class EpisodeActor : ReceiveActor, IWithTimers
         var turn = SubTrajectoryWriter.Write(
             _lease, _context, _response!, state, action, information, result, _environmentFailures, _generationTime, environmentTime);
         _services.Telemetry.TurnPlayed();
+        _sent = turn.Turn;
         _response = null;
         if (!_ended)
             _context.Advance(state, action, information);
@@ -175,8 +177,12 @@ internal sealed partial class EpisodeActor : ReceiveActor, IWithTimers
         _services.Environments.ObservationEnd, _services.Tokenizer);
 
     // 6. The next turn, or the end. The uplink accepts a turn as soon as it has room to keep it.
-    private void OnTurnAccepted()
+    private void OnTurnAccepted(TurnAccepted accepted)
     {
+        // An uplink that crashed may say it twice.
+        if (accepted.Turn != _sent)
+            return;
+        _sent = null;
         if (!_ended)
         {
             AskPolicy();
@@ -194,7 +200,7 @@ internal sealed partial class EpisodeActor : ReceiveActor, IWithTimers
         if (!failure.Retry)
             GiveUp(failure.Reason);
         else if (_generationFailures++ >= _options.GenerationRetries)
-            GiveUp($"{failure.Reason} It was the {_generationFailures}th time in this turn.");
+            GiveUp($"{failure.Reason.TrimEnd('.')}, {_generationFailures} times in this turn.");
         else
             AskPolicy();
     }

@@ -56,6 +56,7 @@ internal sealed class LearnerLink : IDisposable
             await foreach (var message in call.ResponseStream.ReadAllAsync(_stop.Token).ConfigureAwait(false))
                 uplink.Tell(new LinkReceived(Number, message), ActorRefs.NoSender);
             _outgoing.Writer.TryComplete();
+            await writing.ConfigureAwait(false);
         }
         catch (RpcException failure)
         {
@@ -83,6 +84,12 @@ internal sealed class LearnerLink : IDisposable
         catch (Exception failure) when (failure is RpcException or OperationCanceledException or InvalidOperationException or ObjectDisposedException)
         {
             // The call is over. The reading side sees why and reports it; a write has nothing to add.
+        }
+        catch (Exception)
+        {
+            // A link that can no longer write is of no use: break it off, and the reading side reports that.
+            await _stop.CancelAsync().ConfigureAwait(false);
+            throw;
         }
     }
 }

@@ -2,9 +2,10 @@
 //
 // Invariants:
 //  * Every message is immutable by type or, for protobuf messages and arrays, by convention: who sends one never writes to it again.
-//  * Every Generate is answered by exactly one Generated or GenerationFailed, unless its asker cancels it or the worker stops.
-//  * Every TurnPlayed is answered by exactly one TurnAccepted, unless its lease is released first.
-//  * Every LeaseArrived is followed by exactly one LeaseReleased.
+//  * Every Generate is answered by exactly one Generated or GenerationFailed, unless its asker cancels it, asks anew, or the
+//    worker stops; after a crash of the policy the failure may be said twice, under the same tag.
+//  * Every TurnPlayed is answered by TurnAccepted, unless its lease is released first; after a crash of the uplink perhaps twice.
+//  * Every LeaseArrived is followed by exactly one LeaseReleased; hearing it twice would be harmless.
 using Akka.Actor;
 using Grpc.Core;
 using Mem1.Environments;

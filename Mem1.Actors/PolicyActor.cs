@@ -62,8 +62,8 @@ internal sealed partial class PolicyActor : ReceiveActor
 
     private void OnGenerate(Generate request)
     {
-        if (_idOf.ContainsKey(Sender))
-            throw new InvalidOperationException($"{Sender.Path} asked for a second continuation before the first was done.");
+        // A newer request takes the place of one that is still open.
+        OnCancel();
         if (_engine is null && _memory.Newest is null)
             _waiting.Add((Sender, request));
         else
@@ -175,7 +175,7 @@ internal sealed partial class PolicyActor : ReceiveActor
             asker.Tell(new GenerationFailed(tag, lost, Retry: true));
         foreach (var (asker, request) in _waiting)
             asker.Tell(new GenerationFailed(request.Tag, lost, Retry: true));
-        if (message is Generate failing && !_idOf.ContainsKey(Sender))
+        if (message is Generate failing)
             Sender.Tell(new GenerationFailed(failing.Tag, lost, Retry: true));
         base.PreRestart(reason, message);
     }

@@ -37,7 +37,7 @@ public sealed class RolloutWorker : IAsyncDisposable
           actor.provider = local
           coordinated-shutdown.run-by-clr-shutdown-hook = off
         }
-        mem1-policy { type = PinnedDispatcher, throughput = 1 }
+        mem1-policy { type = PinnedDispatcher, executor = fork-join-executor, throughput = 1 }
         mem1-serial { type = ForkJoinDispatcher, throughput = 1, dedicated-thread-pool { thread-count = 1, threadtype = background } }
         """);
 

@@ -15,6 +15,7 @@ internal sealed class Rig : IAsyncDisposable
     public Func<string, string> Script { get; set; } = CountingEnvironments.Respond;
     public Func<string, int[]>? TokenScript { get; set; }
     public Func<ModelWeights, long, IGenerationEngine>? MakeEngine { get; set; }
+    public Random Jitter { get; set; } = new(1);
     public RolloutWorkerOptions Options { get; set; } = new()
     {
         LearnerAddress = "",
@@ -40,7 +41,7 @@ internal sealed class Rig : IAsyncDisposable
             Options, Environments, Tokenizer,
             MakeEngine ?? ((_, version) => new ScriptedEngine(version, TokenScript ?? (context => Tokenizer.Encode(Script(context))), Engine)),
             _ => new ModelWeights(new Dictionary<string, WeightTensor>()),
-            jitter: new Random(1));
+            jitter: Jitter);
     }
 
     public async Task Until(Func<bool> condition, string what)
