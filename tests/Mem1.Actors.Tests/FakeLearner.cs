@@ -103,15 +103,6 @@ internal sealed class FakeLearner : IAsyncDisposable
             Tell(new LearnerMessage { Drain = new Protocol.V1.Drain { Reason = "The run is over." } });
     }
 
-    public void BreakStreams()
-    {
-        lock (_gate)
-        {
-            foreach (var session in _sessions)
-                session.Out.Writer.TryComplete(new RpcException(new Status(StatusCode.Unavailable, "broken on purpose")));
-        }
-    }
-
     public void AcknowledgeAll()
     {
         lock (_gate)
@@ -150,7 +141,7 @@ internal sealed class FakeLearner : IAsyncDisposable
     {
         foreach (var session in _sessions)
         {
-            while (session.Credit > 0 && session.Applied == Version && _leases.TryDequeue(out var lease))
+            while (!session.Broken && session.Credit > 0 && session.Applied == Version && _leases.TryDequeue(out var lease))
             {
                 session.Credit--;
                 session.Out.Writer.TryWrite(new LearnerMessage { Lease = lease });
@@ -162,6 +153,9 @@ internal sealed class FakeLearner : IAsyncDisposable
     {
         lock (_gate)
         {
+            // What was on its way when the stream broke is lost.
+            if (session.Broken)
+                return;
             switch (message.BodyCase)
             {
                 case WorkerMessage.BodyOneofCase.Credit:
@@ -172,9 +166,14 @@ internal sealed class FakeLearner : IAsyncDisposable
                 case WorkerMessage.BodyOneofCase.SubTrajectory:
                     Received.Enqueue(message.SubTrajectory);
                     if (BreakOn?.Invoke(Received.Count, message.SubTrajectory) == true)
+                    {
+                        session.Broken = true;
                         session.Out.Writer.TryComplete(new RpcException(new Status(StatusCode.Unavailable, "broken on purpose")));
+                    }
                     else if (!HoldAcknowledgements)
+                    {
                         session.Out.Writer.TryWrite(Ack(message.SubTrajectory));
+                    }
                     break;
                 case WorkerMessage.BodyOneofCase.WeightsApplied:
                     session.Applied = message.WeightsApplied.PolicyVersion;
@@ -197,6 +196,7 @@ internal sealed class FakeLearner : IAsyncDisposable
     private sealed class Session
     {
         public Channel<LearnerMessage> Out { get; } = Channel.CreateUnbounded<LearnerMessage>();
+        public bool Broken { get; set; }
         public int Credit { get; set; }
         public int MaxEpisodes { get; init; }
         public long Applied { get; set; } = -1;

@@ -80,7 +80,6 @@ internal sealed class ScriptedEngine(long version, Func<string, int[]> script, S
     private static readonly PieceTokenizer Tokenizer = new();
     private readonly Dictionary<long, Open> _open = [];
     private readonly Hooks _hooks = Made(hooks);
-    private readonly HashSet<int> _threads = [];
 
     public long PolicyVersion { get; private set; } = version;
 

@@ -13,7 +13,7 @@ public sealed class UplinkTests
     public async Task AStreamThatBreaksLosesAndReordersNothing(int every)
     {
         await using var rig = new Rig();
-        rig.Learner.BreakOn = (count, _) => count % every == 0 && count < 40;
+        rig.Learner.BreakOn = (count, _) => count % every == 0 && count < 20;
         await rig.StartAsync();
         TaskLease[] leases = [.. Enumerable.Range(0, 6).Select(i => FakeLearner.NewLease($"e{i}", turns: 4, seed: (ulong)i))];
         rig.Learner.Lease(leases);
