@@ -86,7 +86,7 @@ public sealed class DeadlineTests
                 await handlerEnd.Task;
             },
         });
-        var reply = await host.SendFramedAsync("Down", [Wire.Message([])], r => r.Headers.Add("grpc-timeout", "200m")).Soon();
+        var reply = await host.SendFramedAsync("Down", [Frames.Message([])], r => r.Headers.Add("grpc-timeout", "200m")).Soon();
         Assert.Equal("4", reply.Status);
         Assert.Equal("Deadline Exceeded", reply.Message);
         Assert.Equal(started ? 1 : 0, reply.Messages.Count);

@@ -9,7 +9,7 @@ namespace Compat.Grpc.Tests;
 
 public sealed class WireClientTests
 {
-    private static readonly byte[] s_note = Wire.Message(new Note { Text = "n" }.ToByteArray());
+    private static readonly byte[] s_note = Frames.Message(new Note { Text = "n" }.ToByteArray());
 
     /// <summary>An answer with this body, status and content type; a null status leaves grpc-status out.</summary>
     private static RequestDelegate Answer(byte[] body, string? status, string? detail = null, bool trailersOnly = false) => async http =>
@@ -170,7 +170,7 @@ public sealed class WireClientTests
         await using var host = await TestHost.StartRawAsync(async http =>
         {
             http.Response.ContentType = "application/grpc";
-            foreach (var b in (byte[])[.. s_note, .. Wire.Message([]), .. s_note])
+            foreach (var b in (byte[])[.. s_note, .. Frames.Message([]), .. s_note])
             {
                 await http.Response.Body.WriteAsync(new[] { b });
                 await http.Response.Body.FlushAsync();
@@ -213,7 +213,7 @@ public sealed class WireClientTests
         await using var host = await TestHost.StartRawAsync(async http =>
         {
             http.Response.Headers["grpc-encoding"] = "gzip";
-            await Answer(Wire.Message(Wire.Gzip(new Note { Text = "packed" }.ToByteArray()), flag: 1), "0")(http);
+            await Answer(Frames.Message(Frames.Gzip(new Note { Text = "packed" }.ToByteArray()), flag: 1), "0")(http);
         });
         Assert.Equal("packed", (await host.Client().UnaryAsync(new Note()).ResponseAsync.Soon()).Text);
     }

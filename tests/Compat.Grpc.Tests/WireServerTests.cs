@@ -35,7 +35,7 @@ public sealed class WireServerTests
     public async Task Frames_may_be_cut_anywhere()
     {
         await using var host = await TestHost.StartAsync(s_script);
-        var all = Wire.Message(Bytes("one")).Concat(Wire.Message([])).Concat(Wire.Message(Bytes("three"))).ToArray();
+        var all = Frames.Message(Bytes("one")).Concat(Frames.Message([])).Concat(Frames.Message(Bytes("three"))).ToArray();
         var reply = await host.SendFramedAsync("Up", [.. all.Select(b => new[] { b })]).Soon();
         Assert.Equal("0", reply.Status);
         Assert.Equal("one,,three", Note.Parser.ParseFrom(reply.Messages.Single()).Text);
@@ -46,7 +46,7 @@ public sealed class WireServerTests
         Assert.Equal("one,,three", Note.Parser.ParseFrom(reply.Messages.Single()).Text);
         reply = await host.SendFramedAsync("Up", []).Soon();
         Assert.Equal(0, Note.Parser.ParseFrom(reply.Messages.Single()).Number);
-        reply = await host.SendFramedAsync("Unary", [.. Wire.Message(Bytes("u")).Select(b => new[] { b })]).Soon();
+        reply = await host.SendFramedAsync("Unary", [.. Frames.Message(Bytes("u")).Select(b => new[] { b })]).Soon();
         Assert.Equal("u", Note.Parser.ParseFrom(reply.Messages.Single()).Text);
     }
 
@@ -71,11 +71,11 @@ public sealed class WireServerTests
     {
         await using var host = await TestHost.StartAsync(s_script);
         var reply = await host.SendFramedAsync(
-            "Unary", [Wire.Message([])], r => r.Content!.Headers.ContentType = new("application/json")).Soon();
+            "Unary", [Frames.Message([])], r => r.Content!.Headers.ContentType = new("application/json")).Soon();
         Assert.Equal(HttpStatusCode.UnsupportedMediaType, reply.Http);
         foreach (var good in new[] { "application/grpc+proto", "application/grpc; a=b" })
         {
-            reply = await host.SendFramedAsync("Unary", [Wire.Message([])], r =>
+            reply = await host.SendFramedAsync("Unary", [Frames.Message([])], r =>
             {
                 r.Content!.Headers.Remove("content-type");
                 r.Content.Headers.TryAddWithoutValidation("content-type", good);
@@ -87,7 +87,7 @@ public sealed class WireServerTests
             services => services.AddSingleton(s_script).AddGrpc(), app => app.MapGrpcService<ScriptedKit>(), protocols: HttpProtocols.Http1);
         using var request = new HttpRequestMessage(HttpMethod.Post, "/mem1.kit.Kit/Unary")
         {
-            Content = new ByteArrayContent(Wire.Message([])),
+            Content = new ByteArrayContent(Frames.Message([])),
             Version = HttpVersion.Version11,
         };
         request.Content.Headers.ContentType = new("application/grpc");
@@ -118,7 +118,7 @@ public sealed class WireServerTests
             }),
         });
         var reply = await host.SendFramedAsync(
-            "Unary", [Wire.Message([])], r => r.Headers.TryAddWithoutValidation("grpc-timeout", timeout)).Soon();
+            "Unary", [Frames.Message([])], r => r.Headers.TryAddWithoutValidation("grpc-timeout", timeout)).Soon();
         var text = Note.Parser.ParseFrom(reply.Messages.Single()).Text;
         if (double.IsInfinity(seconds))
             Assert.Equal("none", text);
@@ -138,10 +138,10 @@ public sealed class WireServerTests
             },
             Unary = (_, _) => throw new RpcException(new Status(StatusCode.NotFound, "ü%\n")),
         });
-        var reply = await host.SendFramedAsync("Down", [Wire.Message([])]).Soon();
+        var reply = await host.SendFramedAsync("Down", [Frames.Message([])]).Soon();
         Assert.Equal("0", reply.Headers.GetValues("grpc-status").Single());
         Assert.Equal("1", reply.Headers.GetValues("x-t").Single());
-        reply = await host.SendFramedAsync("Unary", [Wire.Message([])]).Soon();
+        reply = await host.SendFramedAsync("Unary", [Frames.Message([])]).Soon();
         Assert.Equal("5", reply.Headers.GetValues("grpc-status").Single());
         Assert.Equal("%C3%BC%25%0A", reply.Message);
     }
@@ -150,9 +150,9 @@ public sealed class WireServerTests
     public async Task Compressed_requests_are_inflated()
     {
         await using var host = await TestHost.StartAsync(s_script);
-        var packed = Wire.Message(Wire.Gzip(Bytes("packed")), flag: 1);
+        var packed = Frames.Message(Frames.Gzip(Bytes("packed")), flag: 1);
         var reply = await host.SendFramedAsync(
-            "Up", [packed, Wire.Message(Bytes("plain"))], r => r.Headers.Add("grpc-encoding", "gzip")).Soon();
+            "Up", [packed, Frames.Message(Bytes("plain"))], r => r.Headers.Add("grpc-encoding", "gzip")).Soon();
         Assert.Equal("packed,plain", Note.Parser.ParseFrom(reply.Messages.Single()).Text);
         reply = await host.SendFramedAsync("Unary", [packed], r => r.Headers.Add("grpc-encoding", "identity")).Soon();
         Assert.Equal("13", reply.Status);
@@ -160,7 +160,7 @@ public sealed class WireServerTests
         Assert.Equal("12", reply.Status);
         Assert.Contains("gzip", reply.Headers.GetValues("grpc-accept-encoding").Single(), StringComparison.Ordinal);
         // A plain message does not mind an unknown encoding.
-        reply = await host.SendFramedAsync("Unary", [Wire.Message(Bytes("p"))], r => r.Headers.Add("grpc-encoding", "snappy")).Soon();
+        reply = await host.SendFramedAsync("Unary", [Frames.Message(Bytes("p"))], r => r.Headers.Add("grpc-encoding", "snappy")).Soon();
         Assert.Equal("0", reply.Status);
     }
 
@@ -172,7 +172,7 @@ public sealed class WireServerTests
     public async Task Responses_are_compressed_for_clients_that_accept_it(string? accept, int flag)
     {
         await using var host = await TestHost.StartAsync(s_script, o => o.ResponseCompressionAlgorithm = "gzip");
-        var reply = await host.SendFramedAsync("Unary", [Wire.Message(Bytes(new string('a', 5000)))], r =>
+        var reply = await host.SendFramedAsync("Unary", [Frames.Message(Bytes(new string('a', 5000)))], r =>
         {
             if (accept is not null)
                 r.Headers.TryAddWithoutValidation("grpc-accept-encoding", accept);
@@ -187,7 +187,7 @@ public sealed class WireServerTests
     public async Task Request_metadata_is_what_the_caller_sent()
     {
         await using var host = await TestHost.StartAsync(s_script);
-        var reply = await host.SendFramedAsync("Down", [Wire.Message([])], r =>
+        var reply = await host.SendFramedAsync("Down", [Frames.Message([])], r =>
         {
             r.Headers.Add("x-a", "1");
             r.Headers.Add("authorization", "Bearer t");

@@ -8,7 +8,7 @@ namespace Compat.Grpc.Tests;
 
 internal sealed record RawReply(HttpStatusCode Http, string? Status, string? Message, HttpResponseHeaders Headers, List<byte[]> Messages, List<byte> Flags);
 
-internal static class Wire
+internal static class Frames
 {
     public static byte[] Message(ReadOnlySpan<byte> payload, byte flag = 0)
     {
