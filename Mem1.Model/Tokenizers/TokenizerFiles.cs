@@ -37,6 +37,7 @@ public static class TokenizerFiles
             return type switch
             {
                 "WordLevel" => (ITokenizer)WordLevelTokenizer.FromJson(root, config, file),
+                "BPE" => ByteLevelBpeTokenizer.FromJson(root, config, bytes, configBytes, file),
                 _ => throw new CheckpointException($"{file}: the model type {type} is not supported; WordLevel and BPE are."),
             };
         });
