@@ -20,7 +20,7 @@ internal sealed class EnvironmentSession(RolloutWorkerOptions options, TimeProvi
     public async Task<EnvironmentReady> CreateAsync(IEnvironmentFactory factory, EnvironmentTask task, ulong seed)
     {
         // The environment is kept by the call itself, so that one made too late is still disposed.
-        var environment = await CallAsync(_ => new ValueTask<IEnvironment>(_environment = factory.Create(task, seed))).ConfigureAwait(false);
+        var environment = await CallAsync(_ => ValueTask.FromResult(_environment = factory.Create(task, seed))).ConfigureAwait(false);
         return new EnvironmentReady(environment.Prompt, environment.MaxTurns);
     }
 

@@ -119,10 +119,11 @@ internal sealed partial class EpisodeActor : ReceiveActor, IWithTimers
         _generationFailures = 0;
         _generationTime = _services.Time.GetElapsedTime(_generationStart);
         var result = message.Result;
-        if (result.Tokens.Length == 0 || result.Tokens.Length != result.LogProbs.Length || result.Tokens.Length != result.PolicyVersions.Length)
+        var count = result.Tokens.Length;
+        if (count == 0 || result.LogProbs.Length != count || result.PolicyVersions.Length != count)
         {
             throw new InvalidOperationException(
-                $"The engine returned {result.Tokens.Length} tokens, {result.LogProbs.Length} log-probs and " +
+                $"The engine returned {count} tokens, {result.LogProbs.Length} log-probs and " +
                 $"{result.PolicyVersions.Length} versions.");
         }
         _response = result;
@@ -216,7 +217,15 @@ internal sealed partial class EpisodeActor : ReceiveActor, IWithTimers
         else if (_callFailures >= _options.EnvironmentRetries)
             GiveUp($"The environment failed {_callFailures + 1} times in a row, last with {sentence}");
         else
-            Timers.StartSingleTimer(nameof(RetryEnvironment), RetryEnvironment.Instance, _options.EnvironmentBackoff * (1 << Math.Min(_callFailures++, 10)));
+            RetryLater();
+    }
+
+    private void RetryLater()
+    {
+        // Ten doublings are a thousand times the first wait; nobody means to wait longer.
+        var wait = _options.EnvironmentBackoff * (1 << Math.Min(_callFailures, 10));
+        _callFailures++;
+        Timers.StartSingleTimer(nameof(RetryEnvironment), RetryEnvironment.Instance, wait);
     }
 
     private void GiveUp(string reason)

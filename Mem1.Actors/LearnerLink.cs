@@ -81,7 +81,7 @@ internal sealed class LearnerLink : IDisposable
                 await stream.WriteAsync(message).ConfigureAwait(false);
             await stream.CompleteAsync().ConfigureAwait(false);
         }
-        catch (Exception failure) when (failure is RpcException or OperationCanceledException or InvalidOperationException or ObjectDisposedException)
+        catch (Exception failure) when (failure is RpcException or OperationCanceledException or InvalidOperationException)
         {
             // The call is over. The reading side sees why and reports it; a write has nothing to add.
         }

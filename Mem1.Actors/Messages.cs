@@ -102,7 +102,9 @@ internal sealed record StopLeasing
     public static readonly StopLeasing Instance = new();
 }
 
-/// <summary>To the uplink: close the stream once everything is sent and, if asked, acknowledged. Answered by <see cref="UplinkClosed"/>.</summary>
+/// <summary>
+/// To the uplink: close the stream once everything is sent and, if asked, acknowledged. Answered by <see cref="UplinkClosed"/>.
+/// </summary>
 internal sealed record LeaveLearner(bool AwaitAcknowledgements);
 
 /// <summary>The uplink has closed its stream.</summary>

@@ -108,7 +108,8 @@ public sealed class RolloutWorker : IAsyncDisposable
         var services = new SupervisorServices(
             new EpisodeServices(options, environments, tokenizer, telemetry, clock, loggers),
             new UplinkServices(
-                options, new LearnerService.LearnerServiceClient(channel), weightsParser, telemetry, clock, jitter ?? new Random(), loggers),
+                options, new LearnerService.LearnerServiceClient(channel), weightsParser, telemetry, clock, jitter ?? new Random(),
+                loggers),
             engineFactory,
             options.Serial ? SerialDispatcher : null,
             options.Serial ? SerialDispatcher : PolicyDispatcher,

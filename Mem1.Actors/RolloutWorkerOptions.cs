@@ -72,7 +72,7 @@ public sealed record RolloutWorkerOptions
     /// <summary>The window in which crashes of the policy or the uplink are counted.</summary>
     public TimeSpan RestartWindow { get; init; } = TimeSpan.FromMinutes(1);
 
-    /// <summary>Fingerprint of the model shape this worker was built for; null accepts any. A learner with another one is refused.</summary>
+    /// <summary>Fingerprint of the model shape this worker is for; null accepts any. A learner with another one is refused.</summary>
     public long? ModelFingerprint { get; init; }
 
     /// <summary>All actors share one thread and the environment runs on it: slower, and steps come one after the other.</summary>

@@ -32,7 +32,8 @@ internal static class WeightsDownload
                 if (chunk.Sha256.Length != SHA256.HashSizeInBytes)
                 {
                     throw new InvalidDataException(
-                        $"The first chunk of version {version} carries a hash of {chunk.Sha256.Length} bytes; SHA-256 has {SHA256.HashSizeInBytes}.");
+                        $"The first chunk of version {version} carries a hash of {chunk.Sha256.Length} bytes; SHA-256 has " +
+                        $"{SHA256.HashSizeInBytes}.");
                 }
                 blob = GC.AllocateUninitializedArray<byte>((int)chunk.TotalBytes);
                 expected = chunk.Sha256.ToByteArray();

@@ -31,7 +31,8 @@ public sealed class EpisodeTests
     {
         await using var rig = new Rig();
         // "</thin" + "k><" + "answer>...": the second token closes the internal state and opens the action.
-        rig.TokenScript = _ => [.. rig.Tokenizer.Encode("<think>x"), Piece("</thin"), Piece("k><"), .. rig.Tokenizer.Encode("answer>y</answer>")];
+        rig.TokenScript = _ =>
+            [.. rig.Tokenizer.Encode("<think>x"), Piece("</thin"), Piece("k><"), .. rig.Tokenizer.Encode("answer>y</answer>")];
         await rig.StartAsync();
         rig.Learner.Lease(FakeLearner.NewLease("e", turns: 1));
         await rig.UntilEnded(1);
@@ -261,7 +262,8 @@ public sealed class EpisodeTests
     public async Task AnEnvironmentThatIgnoresItsCancellationIsGivenUpAndDisposedOnceItReturns()
     {
         await using var rig = new Rig();
-        rig.Options = rig.Options with { EnvironmentDeadline = TimeSpan.FromMilliseconds(50), EnvironmentGrace = TimeSpan.FromMilliseconds(50) };
+        var limit = TimeSpan.FromMilliseconds(50);
+        rig.Options = rig.Options with { EnvironmentDeadline = limit, EnvironmentGrace = limit };
         using var release = new ManualResetEventSlim();
         rig.Environments.BeforeStep = (_, _, _) =>
         {
@@ -284,7 +286,8 @@ public sealed class EpisodeTests
     {
         await using var rig = new Rig();
         // An engine that breaks its contract makes the episode throw, not the environment.
-        rig.MakeEngine = (_, version) => new ShortLogProbs(new ScriptedEngine(version, c => rig.Tokenizer.Encode(rig.Script(c)), rig.Engine));
+        rig.MakeEngine = (_, version) =>
+            new ShortLogProbs(new ScriptedEngine(version, c => rig.Tokenizer.Encode(rig.Script(c)), rig.Engine));
         await rig.StartAsync();
         rig.Learner.Lease(FakeLearner.NewLease("bad", turns: 3), FakeLearner.NewLease("good", turns: 2));
         await rig.UntilEnded(1);

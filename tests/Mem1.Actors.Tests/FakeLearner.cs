@@ -113,7 +113,8 @@ internal sealed class FakeLearner : IAsyncDisposable
         }
     }
 
-    public static TaskLease NewLease(string episode, int turns, int attempt = 1, ulong seed = 5, int maxNewTokens = 100, string extra = "") => new()
+    public static TaskLease NewLease(
+        string episode, int turns, int attempt = 1, ulong seed = 5, int maxNewTokens = 100, string extra = "") => new()
     {
         TaskId = $"task-{episode}",
         EpisodeId = episode,

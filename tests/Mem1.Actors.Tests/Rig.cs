@@ -39,10 +39,12 @@ internal sealed class Rig : IAsyncDisposable
         Options = Options with { LearnerAddress = learner ? Learner.Address : Options.LearnerAddress };
         Worker = await RolloutWorker.StartAsync(
             Options, Environments, Tokenizer,
-            MakeEngine ?? ((_, version) => new ScriptedEngine(version, TokenScript ?? (context => Tokenizer.Encode(Script(context))), Engine)),
+            MakeEngine ?? ((_, version) => new ScriptedEngine(version, TokenScript ?? Typed, Engine)),
             _ => new ModelWeights(new Dictionary<string, WeightTensor>()),
             jitter: Jitter);
     }
+
+    private int[] Typed(string context) => Tokenizer.Encode(Script(context));
 
     public async Task Until(Func<bool> condition, string what)
     {

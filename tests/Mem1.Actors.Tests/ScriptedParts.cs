@@ -14,7 +14,10 @@ internal sealed class PieceTokenizer : ITokenizer
 {
     // "k><" and ">!" span tag borders on purpose: a cut must fall behind the whole token.
     public static readonly string[] Pieces =
-        ["<think>", "</think>", "<search>", "</search>", "<answer>", "</answer>", "<information>", "</information>", "step ", "</thin", "k><", "h>!"];
+    [
+        "<think>", "</think>", "<search>", "</search>", "<answer>", "</answer>", "<information>", "</information>", "step ",
+        "</thin", "k><", "h>!",
+    ];
 
     private const int First = 128;
 
@@ -179,7 +182,9 @@ internal sealed partial class CountingEnvironments : IEnvironmentFactory
         var turns = int.Parse(Turns().Match(context).Groups[1].Value, CultureInfo.InvariantCulture);
         var steps = Steps().Matches(context);
         var step = steps.Count == 0 ? 0 : int.Parse(steps[^1].Groups[1].Value, CultureInfo.InvariantCulture);
-        return step + 1 >= turns ? $"<think>done {step}</think><answer>a{step}</answer>" : $"<think>at {step}</think><search>q{step}</search>";
+        return step + 1 >= turns
+            ? $"<think>done {step}</think><answer>a{step}</answer>"
+            : $"<think>at {step}</think><search>q{step}</search>";
     }
 
     [GeneratedRegex(@"turns=(\d+)")]

@@ -247,7 +247,8 @@ public sealed class UplinkTests
     public async Task ANewerAttemptTakesThePlaceOfTheOlderOne()
     {
         await using var rig = new Rig();
-        rig.Environments.BeforeStep = (_, _, token) => rig.Environments.Made == 1 ? Task.Delay(Timeout.Infinite, token) : Task.CompletedTask;
+        rig.Environments.BeforeStep = (_, _, token) =>
+            rig.Environments.Made == 1 ? Task.Delay(Timeout.Infinite, token) : Task.CompletedTask;
         await rig.StartAsync();
         rig.Learner.Lease(FakeLearner.NewLease("e", turns: 1, attempt: 1));
         await rig.Until(() => rig.Environments.Made == 1 && rig.Worker.Counters.GeneratedTokens > 0, "the first attempt runs");

@@ -189,7 +189,8 @@ public sealed class WorkerTests
             await using var rig = new Rig();
             rig.Options = rig.Options with { Serial = serial };
             await rig.StartAsync();
-            rig.Learner.Lease(Enumerable.Range(0, 12).Select(i => FakeLearner.NewLease($"e{i:00}", turns: 1 + (i % 4), seed: (ulong)i * 77)));
+            rig.Learner.Lease(
+                Enumerable.Range(0, 12).Select(i => FakeLearner.NewLease($"e{i:00}", turns: 1 + (i % 4), seed: (ulong)i * 77)));
             await rig.UntilEnded(12);
             List<string> bytes =
             [
