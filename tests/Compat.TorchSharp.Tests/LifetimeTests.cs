@@ -89,6 +89,7 @@ public sealed class LifetimeTests
     [Fact]
     public void In_place_methods_return_the_same_object()
     {
+        Settle();
         using Tensor x = ones(2);
         long before = Tensor.TotalCount;
         Assert.Same(x, x.mul_(2).add_(x).zero_());
@@ -153,9 +154,17 @@ public sealed class LifetimeTests
         Assert.All(g.data<double>().ToArray(), v => Assert.Equal(3 * 49 * 50 / 2, v, 1e-9));
     }
 
+    // Tensors that earlier tests dropped are finalised now and not in the middle of a count.
+    internal static void Settle()
+    {
+        GC.Collect();
+        GC.WaitForPendingFinalizers();
+    }
+
     [Fact]
     public void Three_hundred_training_steps_leave_no_tensor_behind()
     {
+        Settle();
         using var model = new TwoLayers(16, 32);
         using AdamW optimizer = optim.AdamW(model.parameters(), lr: 1e-3, weight_decay: 0.1);
         long after = 0;
@@ -173,7 +182,7 @@ public sealed class LifetimeTests
             if (step == 0) firstLoss = loss;
             scope.DisposeEverything();
             if (step == 0) after = Tensor.TotalCount;
-            Assert.Equal(after, Tensor.TotalCount);
+            Assert.True(Tensor.TotalCount <= after, $"{Tensor.TotalCount - after} more tensors at step {step}");
         }
         Assert.True(loss < firstLoss, $"loss went from {firstLoss} to {loss}");
     }

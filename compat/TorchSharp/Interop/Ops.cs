@@ -91,6 +91,7 @@ internal static class Ops
     public static readonly Op gather = "gather";
     public static readonly Op ge = "ge.Tensor";
     public static readonly Op gelu = "gelu";
+    public static readonly Op gelu_ = "gelu_";
     public static readonly Op gt = "gt.Tensor";
     public static readonly Op index = "index.Tensor";
     public static readonly Op index_add = "index_add";

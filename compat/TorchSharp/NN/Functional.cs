@@ -40,6 +40,8 @@ public static partial class torch
 
             public static Tensor gelu(Tensor x) => x.gelu();
 
+            public static Tensor gelu(Tensor x, bool inplace) => inplace ? Ops.gelu_.Mutate(x, x).alias() : x.gelu();
+
             public static Tensor relu(Tensor x, bool inplace = false) => inplace ? x.relu_().alias() : x.relu();
 
             public static Tensor softplus(Tensor x, double beta = 1, double threshold = 20) => x.softplus(beta, threshold);
@@ -114,6 +116,13 @@ public static partial class torch
             public static Tensor pad(
                 Tensor input, (long, long) pad, PaddingModes mode = PaddingModes.Constant, double value = 0) =>
                 functional.pad(input, [pad.Item1, pad.Item2], mode, value);
+
+            public static Tensor pad(
+                Tensor input, (long, long, long, long) pad, PaddingModes mode = PaddingModes.Constant, double value = 0) =>
+                functional.pad(input, [pad.Item1, pad.Item2, pad.Item3, pad.Item4], mode, value);
+
+            public static Tensor pad(Tensor input, long pad, PaddingModes mode = PaddingModes.Constant, double value = 0) =>
+                functional.pad(input, [pad, pad], mode, value);
 
             public static Tensor cosine_similarity(Tensor x1, Tensor x2, long dim = 1, double eps = 1e-08) =>
                 Ops.cosine_similarity.Call(x1, x2, dim, eps);

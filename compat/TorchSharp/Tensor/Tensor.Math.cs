@@ -212,10 +212,14 @@ public static partial class torch
         public Tensor amax(long[] dims, bool keepdim = false, Tensor? @out = null) =>
             Into(@out, Ops.amax.Call(this, dims, keepdim));
 
+        public Tensor amax(ReadOnlySpan<long> dims, bool keepdim = false, Tensor? @out = null) => amax(dims.ToArray(), keepdim, @out);
+
         public Tensor amin(params long[] dims) => Ops.amin.Call(this, dims);
 
         public Tensor amin(long[] dims, bool keepdim = false, Tensor? @out = null) =>
             Into(@out, Ops.amin.Call(this, dims, keepdim));
+
+        public Tensor amin(ReadOnlySpan<long> dims, bool keepdim = false, Tensor? @out = null) => amin(dims.ToArray(), keepdim, @out);
 
         public Tensor sum(ScalarType? type = null) => Ops.sum.Call(this, type);
 
@@ -227,6 +231,9 @@ public static partial class torch
 
         public Tensor sum(long dim0, long dim1, bool keepdim = false, ScalarType? type = null) => sum([dim0, dim1], keepdim, type);
 
+        public Tensor sum(long dim0, long dim1, long dim2, bool keepdim = false, ScalarType? type = null) =>
+            sum([dim0, dim1, dim2], keepdim, type);
+
         public Tensor mean() => Ops.mean.Call(this);
 
         public Tensor mean(long[] dimensions, bool keepdim = false, ScalarType? type = null) =>
@@ -237,16 +244,22 @@ public static partial class torch
         public Tensor std(long[] dimensions, bool unbiased = true, bool keepdim = false, ScalarType? type = null) =>
             As(Ops.std_dim.Call(this, dimensions, unbiased, keepdim), type);
 
+        public Tensor std(ReadOnlySpan<long> dimensions, bool unbiased = true, bool keepdim = false, ScalarType? type = null) =>
+            std(dimensions.ToArray(), unbiased, keepdim, type);
+
         public Tensor std(long dim, bool unbiased = true, bool keepdim = false, ScalarType? type = null) =>
-            std([dim], unbiased, keepdim, type);
+            std(new[] { dim }, unbiased, keepdim, type);
 
         public Tensor var(bool unbiased = true) => Ops.var.Call(this, unbiased);
 
         public Tensor var(long[] dimensions, bool unbiased = true, bool keepdim = false, ScalarType? type = null) =>
             As(Ops.var_dim.Call(this, dimensions, unbiased, keepdim), type);
 
+        public Tensor var(ReadOnlySpan<long> dimensions, bool unbiased = true, bool keepdim = false, ScalarType? type = null) =>
+            var(dimensions.ToArray(), unbiased, keepdim, type);
+
         public Tensor var(long dim, bool unbiased = true, bool keepdim = false, ScalarType? type = null) =>
-            var([dim], unbiased, keepdim, type);
+            var(new[] { dim }, unbiased, keepdim, type);
 
         public Tensor prod(ScalarType? type = null) => Ops.prod.Call(this, type);
 

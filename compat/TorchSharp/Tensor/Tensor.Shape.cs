@@ -26,6 +26,8 @@ public static partial class torch
             return view([.. old[..at], .. sizes, .. old[(at + 1)..]]);
         }
 
+        public Tensor unflatten(long dim, Size sizes) => unflatten(dim, sizes.Shape);
+
         public Tensor permute(params long[] permutation) => Ops.permute.Call(this, permutation);
 
         public Tensor permute(IEnumerable<long> permutation) => permute(permutation.ToArray());
@@ -72,6 +74,8 @@ public static partial class torch
 
         public Tensor[] split(ReadOnlySpan<long> sizes, long dim = 0) => split(sizes.ToArray(), dim);
 
+        public Tensor[] split(params long[] sizes) => split(sizes, 0);
+
         public Tensor[] chunk(long chunks, long dim = 0) => Ops.chunk.CallList(this, chunks, dim);
 
         public Tensor[] unbind(long dimension = 0) => Ops.unbind.CallList(this, dimension);
@@ -82,6 +86,8 @@ public static partial class torch
 
         public Tensor roll(long shifts, long? dims = null) =>
             Ops.roll.Call(this, new[] { shifts }, dims is { } d ? [d] : Array.Empty<long>());
+
+        public Tensor roll(long[] shifts) => Ops.roll.Call(this, shifts, Array.Empty<long>());
 
         public Tensor roll(long[] shifts, long[] dims) => Ops.roll.Call(this, shifts, dims);
 

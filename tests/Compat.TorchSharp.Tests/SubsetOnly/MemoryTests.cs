@@ -13,6 +13,7 @@ public sealed class MemoryTests
     [Fact]
     public void Live_and_peak_bytes_are_exact()
     {
+        LifetimeTests.Settle();
         using DisposeScope scope = NewDisposeScope();
         NativeMemory before = NativeMemory.ReadAndResetPeak();
         Tensor a = zeros(1000);
@@ -29,6 +30,7 @@ public sealed class MemoryTests
     [Fact]
     public void Freed_blocks_are_used_again_and_can_be_given_back()
     {
+        LifetimeTests.Settle();
         using DisposeScope scope = NewDisposeScope();
         zeros(1 << 20).Dispose();
         long cached = NativeMemory.Read().CachedBytes;
@@ -43,6 +45,7 @@ public sealed class MemoryTests
     [Fact]
     public void Memory_is_flat_over_three_hundred_steps()
     {
+        LifetimeTests.Settle();
         using var model = new TwoLayers(32, 64);
         using AdamW optimizer = optim.AdamW(model.parameters());
         long first = 0;
@@ -83,6 +86,21 @@ public sealed class MemoryTests
         }
         Assert.True(fields.Length > 100);
         Assert.Empty(missing);
+    }
+
+    [Fact]
+    public void Every_thread_computes_with_one_intra_op_thread()
+    {
+        int elsewhere = 0;
+        var thread = new Thread(() =>
+        {
+            using Tensor t = ones(4).sum();
+            elsewhere = get_num_threads();
+        });
+        thread.Start();
+        thread.Join();
+        Assert.Equal(1, get_num_threads());
+        Assert.Equal(1, elsewhere);
     }
 
     [Fact]
