@@ -33,7 +33,11 @@ public enum EpisodeEnd
 /// <param name="ExactMatch">0 or 1 per objective.</param>
 /// <param name="F1">Token F1 per objective, in [0, 1].</param>
 /// <param name="Answer">Text of the final answer; empty if there was none.</param>
-public sealed record EpisodeScore(double Reward, IReadOnlyList<double> ExactMatch, IReadOnlyList<double> F1, string Answer);
+public sealed record EpisodeScore(double Reward, IReadOnlyList<double> ExactMatch, IReadOnlyList<double> F1, string Answer)
+{
+    /// <summary>How many answers the final answer held; 0 if there was none. It should equal the number of objectives.</summary>
+    public int AnswerCount { get; init; }
+}
 
 /// <summary>What a response brought about.</summary>
 /// <param name="Observation">The observation as the next turn's context reads it, tags included; empty when the episode ended.</param>

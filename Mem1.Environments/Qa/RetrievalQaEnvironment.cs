@@ -109,7 +109,8 @@ internal sealed class RetrievalQaEnvironment(EnvironmentTask task, RetrievalQaOp
         double reward = end is EpisodeEnd.InvalidFormat or EpisodeEnd.Length
             ? options.InvalidFormatReward
             : options.Reward.Reward(score.ExactMatch);
-        return new TurnResult("", end, new EpisodeScore(reward, score.ExactMatch, score.F1, answer ?? ""));
+        var episode = new EpisodeScore(reward, score.ExactMatch, score.F1, answer ?? "") { AnswerCount = score.AnswerCount };
+        return new TurnResult("", end, episode);
     }
 
     private void ThrowIfEnded()

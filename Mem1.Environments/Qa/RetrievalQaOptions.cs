@@ -33,8 +33,11 @@ public sealed record RetrievalQaOptions
     /// </summary>
     public double InvalidFormatReward { get; init; }
 
-    /// <summary>Time one attempt of a search may take.</summary>
-    public TimeSpan SearchTimeout { get; init; } = TimeSpan.FromSeconds(30);
+    /// <summary>
+    /// Time one attempt of a search may take. All attempts together should stay below the deadline that the caller sets a step (30 s in a
+    /// rollout worker), or the step fails before the agent hears of the failed search.
+    /// </summary>
+    public TimeSpan SearchTimeout { get; init; } = TimeSpan.FromSeconds(8);
 
     /// <summary>Attempts before a search counts as failed and the agent is told so.</summary>
     public int SearchAttempts { get; init; } = 3;

@@ -31,6 +31,11 @@ public sealed class CorpusIndex : ISearchIndex
     // A compromise between the cost of a callback and a lively progress line: some tens of milliseconds of work.
     private const int ProgressEvery = 1000;
 
+    // What .NET puts into IOException.HResult when another process holds the lock: EAGAIN, or a sharing violation.
+    private const int LockedOnLinux = 11;
+    private const int LockedOnMacOS = 35;
+    private const int LockedOnWindows = unchecked((int)0x80070020);
+
     private const int SqliteInterrupt = 9;
     private const int SqliteFull = 13;
 
@@ -183,7 +188,7 @@ public sealed class CorpusIndex : ISearchIndex
             {
                 throw new IOException($"The search index {path} cannot be written: its folder does not exist or is read-only.", e);
             }
-            catch (IOException) when (File.Exists(file))
+            catch (IOException e) when (e.HResult is LockedOnLinux or LockedOnMacOS or LockedOnWindows)
             {
                 // Another builder holds it. It takes seconds at least, so a tenth of one is soon enough.
                 cancellationToken.WaitHandle.WaitOne(100);

@@ -4,6 +4,7 @@
 using System.Security.Cryptography;
 using System.Text;
 using Mem1.Environments.Common;
+using Mem1.Environments.Scoring;
 
 namespace Mem1.Environments.Tasks;
 
@@ -25,6 +26,10 @@ public sealed class TaskFile
     {
         Path = path;
         Objectives = objectives;
+        Unanswerable =
+        [
+            .. objectives.Where(o => o.GoldenAnswers.All(g => AnswerNormalizer.Normalize(g).Length == 0)).Select(o => o.Id),
+        ];
     }
 
     /// <summary>Where it was read from.</summary>
@@ -32,6 +37,11 @@ public sealed class TaskFile
 
     /// <summary>The questions in file order.</summary>
     public IReadOnlyList<Objective> Objectives { get; }
+
+    /// <summary>
+    /// Ids of the questions whose golden answers all normalise to nothing ("The", "..."): no answer to them can score.
+    /// </summary>
+    public IReadOnlyList<string> Unanswerable { get; }
 
     /// <summary>Reads a file.</summary>
     /// <exception cref="DataFormatException">It is missing, empty or malformed.</exception>

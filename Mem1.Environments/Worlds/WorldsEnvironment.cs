@@ -96,9 +96,10 @@ internal sealed class WorldsEnvironment(World world, WorldsOptions options) : IE
     private TurnResult End(EpisodeEnd end, IReadOnlyList<string>? answer = null)
     {
         _ended = true;
-        double[] right = WorldsAction.Score(answer ?? [], world.Asked);
+        double[] right = WorldsAction.Score(answer ?? [], world.Asked, out int entries);
         double reward = end is EpisodeEnd.InvalidFormat or EpisodeEnd.Length ? options.InvalidFormatReward : right.Average();
-        return new TurnResult("", end, new EpisodeScore(reward, right, right, string.Join(' ', answer ?? [])));
+        var score = new EpisodeScore(reward, right, right, string.Join(' ', answer ?? [])) { AnswerCount = entries };
+        return new TurnResult("", end, score);
     }
 
     private void ThrowIfEnded()
@@ -135,7 +136,10 @@ internal sealed record WorldsAction(bool IsAnswer, IReadOnlyList<string> Words)
     }
 
     /// <summary>0 or 1 per asked fact; entries are "entity relation value", and entries of another length count for nothing.</summary>
-    public static double[] Score(IReadOnlyList<string> words, IReadOnlyList<WorldFact> asked)
+    /// <param name="words">The words of the answer.</param>
+    /// <param name="asked">The asked facts.</param>
+    /// <param name="entries">How many entries with distinct keys the answer holds.</param>
+    public static double[] Score(IReadOnlyList<string> words, IReadOnlyList<WorldFact> asked, out int entries)
     {
         var given = new Dictionary<(string, string), string>();
         var entry = new List<string>();
@@ -150,6 +154,7 @@ internal sealed record WorldsAction(bool IsAnswer, IReadOnlyList<string> Words)
                 given.TryAdd((entry[0], entry[1]), entry[2]);
             entry.Clear();
         }
+        entries = given.Count;
         return [.. asked.Select(f => given.TryGetValue((f.Entity, f.Relation), out string? value) && value == f.Value ? 1.0 : 0.0)];
     }
 }

@@ -157,6 +157,18 @@ public sealed class CorpusIndexTests
     }
 
     [Fact]
+    public void WaitingForAnotherBuilderCanBeCancelled()
+    {
+        using var folder = new TempFolder();
+        string corpus = folder.Write("c.jsonl", Corpus);
+        using var other = new FileStream(
+            CorpusIndex.DefaultPath(corpus) + ".lock", FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+        using var stop = new CancellationTokenSource(TimeSpan.FromMilliseconds(150));
+        Assert.Throws<OperationCanceledException>(() => CorpusIndex.OpenOrBuild(corpus, null, null, stop.Token));
+        Assert.False(File.Exists(CorpusIndex.DefaultPath(corpus)));
+    }
+
+    [Fact]
     public void CancelledBuildLeavesNoIndex()
     {
         using var folder = new TempFolder();

@@ -118,6 +118,7 @@ public sealed class RetrievalQaTests
         await using IEnvironment environment = Start(new Retriever(), s_fast with { InvalidFormatReward = -0.25 });
         TurnResult result = await Step(environment, response, truncated);
         Assert.Equal((end, reward, answer, ""), (result.End, result.Score!.Reward, result.Score.Answer, result.Observation));
+        Assert.Equal(AnswerScorer.Split(answer, 2).Count, result.Score.AnswerCount);
         await Assert.ThrowsAsync<InvalidOperationException>(async () => await Step(environment, response));
     }
 

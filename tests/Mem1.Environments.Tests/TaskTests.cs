@@ -141,6 +141,17 @@ public sealed class TaskTests
     }
 
     [Fact]
+    public void QuestionsThatNoAnswerCanScoreOnAreNamed()
+    {
+        using var folder = new TempFolder();
+        TaskFile tasks = TaskFile.Load(folder.Write("t.jsonl", """
+            {"id": "x", "question": "q", "golden_answers": ["The", "..."]}
+            {"id": "y", "question": "q", "golden_answers": ["The", "x"]}
+            """));
+        Assert.Equal(["x"], tasks.Unanswerable);
+    }
+
+    [Fact]
     public void LinesLongerThanTheBufferAreRead()
     {
         using var folder = new TempFolder();

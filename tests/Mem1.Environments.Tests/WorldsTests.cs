@@ -67,7 +67,7 @@ public sealed class WorldsTests
             "<think> Belize anthem ant_6 next Cyprus leader </think> <answer> Belize anthem ant_6 </answer>", false, default);
         Assert.Equal((EpisodeEnd.Answered, ""), (last.End, last.Observation));
         Assert.Equal([1.0, 0.0], last.Score!.ExactMatch);
-        Assert.Equal((0.5, "Belize anthem ant_6"), (last.Score.Reward, last.Score.Answer));
+        Assert.Equal((0.5, "Belize anthem ant_6", 1), (last.Score.Reward, last.Score.Answer, last.Score.AnswerCount));
         await Assert.ThrowsAsync<InvalidOperationException>(async () => await environment.StepAsync("x", false, default));
         Assert.Throws<InvalidOperationException>(() => environment.Abort(EpisodeEnd.ContextFull));
     }
@@ -113,6 +113,21 @@ public sealed class WorldsTests
         // Each objective taken down is right with 0.76; the second is taken down in 0.7 of the episodes.
         Assert.InRange(reward / episodes, 0.59, 0.70);
         Assert.InRange(unknown / (double)episodes, 0.12, 0.27);
+    }
+
+    [Theory]
+    [InlineData(1, .76)]
+    [InlineData(2, .646)]
+    [InlineData(3, .555)]
+    [InlineData(4, .48)]
+    public async Task NoisyExpertEarnsWhatThePrototypesDoes(int objectives, double expected)
+    {
+        var expert = new WorldsExpert(new WorldsExpertOptions());
+        double reward = 0;
+        const int Episodes = 1500;
+        for (int i = 0; i < Episodes; i++)
+            reward += (await Play(s_tasks.Get(i, objectives, 21), expert, (ulong)i)).Last.Score!.Reward;
+        Assert.InRange(reward / Episodes, expected - 0.04, expected + 0.04);
     }
 
     [Fact]
