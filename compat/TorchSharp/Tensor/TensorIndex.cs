@@ -110,7 +110,12 @@ public static partial class torch
         {
             Tensor view = Basic(indices, out Tensor?[]? tensors);
             if (tensors is null) return view;
-            using (view) return Taken(view, tensors);
+            using (view)
+            {
+                Tensor taken = Ops.index.Call(view, Arg.Optional(tensors));
+                DisposeMade(tensors, indices);
+                return taken;
+            }
         }
 
         public Tensor index(params Tensor[] indices) => Ops.index.Call(this, Arg.Optional(indices));
@@ -155,8 +160,6 @@ public static partial class torch
 
         private Tensor ScalarTensor(Scalar value) => full(Array.Empty<long>(), value, dtype, device);
 
-        private static Tensor Taken(Tensor view, Tensor?[] tensors) => Ops.index.Call(view, Arg.Optional(tensors));
-
         // PyTorch lets a value of shape [1, 1, n] be assigned to a view of shape [n].
         private static void CopyDroppingLeadingOnes(Tensor view, Tensor value)
         {
@@ -172,6 +175,7 @@ public static partial class torch
             view.copy_(trimmed);
         }
 
+        // The one-element masks that Bool indices became.
         private static void DisposeMade(Tensor?[] tensors, TensorIndex[] indices)
         {
             foreach (Tensor? t in tensors)
