@@ -29,6 +29,10 @@ internal sealed class Outbox(int bound)
     /// <summary>Everything to say again on a new stream, in order.</summary>
     public IEnumerable<WorkerMessage> Unsettled => _sent;
 
+    /// <summary>Leases with turns that are not acknowledged.</summary>
+    public IEnumerable<LeaseKey> Leases =>
+        _turns.Keys.Concat(_waiting.Select(w => TurnKey.Of(w.Turn))).Select(turn => new LeaseKey(turn.EpisodeId, turn.Attempt)).Distinct();
+
     /// <summary>Takes a turn.</summary>
     /// <returns>The message to send now; null if the turn waits for room, or is held already.</returns>
     public WorkerMessage? Add(SubTrajectory turn, IActorRef episode)

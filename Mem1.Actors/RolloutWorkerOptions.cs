@@ -85,8 +85,8 @@ public sealed record RolloutWorkerOptions
         var problems = new List<string>();
         if (!Uri.TryCreate(LearnerAddress, UriKind.Absolute, out var uri) || (uri.Scheme != "http" && uri.Scheme != "https"))
             problems.Add($"LearnerAddress is \"{LearnerAddress}\"; it must be an absolute http or https address.");
-        if (string.IsNullOrWhiteSpace(WorkerId))
-            problems.Add("WorkerId is empty; give the worker a name.");
+        if (string.IsNullOrWhiteSpace(WorkerId) || WorkerId.Length > MaxNameLength)
+            problems.Add($"WorkerId has {WorkerId.Length} characters; it must have 1 to {MaxNameLength} and not be blank.");
 
         AtLeast(MaxEpisodes, 1, nameof(MaxEpisodes));
         AtLeast(MaxNewTokens, 1, nameof(MaxNewTokens));
@@ -134,6 +134,9 @@ public sealed record RolloutWorkerOptions
                 problems.Add($"{name} is {value}; it must be longer than zero and at most {LongestWait}.");
         }
     }
+
+    // What a learner accepts as a worker's name.
+    private const int MaxNameLength = 200;
 
     // Timers of .NET take at most 2^32 - 2 milliseconds (49.7 days); 40 days leaves room for sums of two settings.
     private static readonly TimeSpan LongestWait = TimeSpan.FromDays(40);

@@ -110,12 +110,10 @@ internal sealed partial class UplinkActor : ReceiveActor, IWithTimers
 
     private void Connect()
     {
-        _link = LearnerLink.Open(_services.Client, ++_memory.Links, new Hello
-        {
-            WorkerId = _options.WorkerId,
-            ProtocolVersion = ProtocolVersion,
-            MaxEpisodes = _options.MaxEpisodes,
-        }, Self);
+        var hello = new Hello { WorkerId = _options.WorkerId, ProtocolVersion = ProtocolVersion, MaxEpisodes = _options.MaxEpisodes };
+        foreach (var (episode, attempt) in _memory.Held.Union(_memory.Outbox.Leases))
+            hello.Held.Add(new HeldLease { EpisodeId = episode, Attempt = attempt });
+        _link = LearnerLink.Open(_services.Client, ++_memory.Links, hello, Self);
         Timers.StartSingleTimer(UplinkTimer.Welcome, UplinkTick.Welcome, _options.ConnectTimeout);
     }
 
@@ -157,7 +155,8 @@ internal sealed partial class UplinkActor : ReceiveActor, IWithTimers
         _services.Telemetry.Connected();
         LogWelcomed(_log, _options.LearnerAddress, welcome.PolicyVersion, _memory.Outbox.Unacknowledged);
 
-        if (_memory.Applied is { } applied)
+        // A version above the learner's newest comes from a run that is over: it counts for nothing until the learner's own is in place.
+        if (_memory.Applied is { } applied && applied <= welcome.PolicyVersion)
             Say(new WorkerMessage { WeightsApplied = new WeightsApplied { PolicyVersion = applied } });
         foreach (var message in _memory.Outbox.Unsettled)
             Say(message);
@@ -174,7 +173,7 @@ internal sealed partial class UplinkActor : ReceiveActor, IWithTimers
             ReportClosed();
             return;
         }
-        if (status.StatusCode is StatusCode.FailedPrecondition or StatusCode.PermissionDenied or StatusCode.Unauthenticated)
+        if (IsRefusal(status.StatusCode))
         {
             Refuse($"The learner at {_options.LearnerAddress} refused this worker: {status.Detail}");
             return;
@@ -183,6 +182,10 @@ internal sealed partial class UplinkActor : ReceiveActor, IWithTimers
         LogDisconnected(_log, _options.LearnerAddress, status.StatusCode, status.Detail, wait.TotalSeconds);
         Timers.StartSingleTimer(UplinkTimer.Connect, UplinkTick.Connect, wait);
     }
+
+    // The learner understood and said no; saying the same again would bring the same answer.
+    private static bool IsRefusal(StatusCode code) => code is
+        StatusCode.FailedPrecondition or StatusCode.InvalidArgument or StatusCode.PermissionDenied or StatusCode.Unauthenticated;
 
     private void OnTick(UplinkTick tick)
     {
@@ -314,6 +317,9 @@ internal sealed partial class UplinkActor : ReceiveActor, IWithTimers
 
     private void Want(long version)
     {
+        // A learner that has published nothing yet says so with a negative version; its first notice follows.
+        if (version < 0)
+            return;
         _wanted = version;
         _repull.Reset();
         Pull();

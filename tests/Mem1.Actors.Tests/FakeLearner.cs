@@ -35,7 +35,7 @@ internal sealed class FakeLearner : IAsyncDisposable
     public Func<int, SubTrajectory, bool>? BreakOn { get; set; }
     public Func<WeightsChunk, WeightsChunk>? Tamper { get; set; }
     public long Fingerprint { get; set; } = 7;
-    public long Version { get; private set; } = 1;
+    public long Version { get; set; } = 1;
     public HashSet<long> Gone { get; } = [];
 
     // What it heard.
@@ -142,7 +142,7 @@ internal sealed class FakeLearner : IAsyncDisposable
     {
         foreach (var session in _sessions)
         {
-            while (!session.Broken && session.Credit > 0 && session.Applied == Version && _leases.TryDequeue(out var lease))
+            while (!session.Broken && session.Credit > 0 && session.Applied >= Version && Version >= 0 && _leases.TryDequeue(out var lease))
             {
                 session.Credit--;
                 session.Out.Writer.TryWrite(new LearnerMessage { Lease = lease });

@@ -48,6 +48,9 @@ public sealed class UplinkTests
 
         await rig.Learner.StartAsync();
         await rig.UntilEnded(4);
+        // The hello says what the worker still has: episodes that have ended here, but of which the learner has not heard.
+        Assert.Empty(rig.Learner.Hellos.First().Held);
+        Assert.Equal(["e0/1", "e1/1", "e2/1", "e3/1"], rig.Learner.Hellos.Last().Held.Select(h => $"{h.EpisodeId}/{h.Attempt}").Order());
         foreach (var lease in leases)
             Assert.Equal(rig.Expected(lease), rig.Learner.Of(lease.EpisodeId).Select(Rig.WithoutTiming));
         rig.Environments.BeforeStep = null;
@@ -134,6 +137,39 @@ public sealed class UplinkTests
         rig.Learner.Lease(FakeLearner.NewLease("e", turns: 1));
         await rig.UntilEnded(1);
         Assert.Equal([4], rig.Learner.Received.Single().PolicyVersions.Distinct());
+        await rig.DrainAsync();
+    }
+
+    [Fact]
+    public async Task ANewLearnerWithAnOlderVersionIsNotToldOfTheNewerOne()
+    {
+        await using var rig = new Rig();
+        rig.Learner.Version = 9;
+        await rig.StartAsync();
+        await rig.Until(() => rig.Learner.Applied.Contains(9), "version 9 is in place");
+        await rig.Learner.StopAsync();
+        rig.Learner.Applied.Clear();
+        rig.Learner.Version = 4;
+        await rig.Learner.StartAsync();
+        rig.Learner.Lease(FakeLearner.NewLease("e", turns: 1));
+        await rig.UntilEnded(1);
+        Assert.Equal([4], rig.Learner.Applied);
+        Assert.Equal([4], rig.Learner.Received.Single().PolicyVersions.Distinct());
+        await rig.DrainAsync();
+    }
+
+    [Fact]
+    public async Task ALearnerThatHasPublishedNothingIsWaitedFor()
+    {
+        await using var rig = new Rig();
+        rig.Learner.Version = -1;
+        await rig.StartAsync();
+        await rig.Until(() => rig.Learner.Heartbeats.Count > 1, "the worker is connected");
+        Assert.Equal(0, rig.Learner.Pulls);
+        rig.Learner.Publish(0);
+        rig.Learner.Lease(FakeLearner.NewLease("e", turns: 1));
+        await rig.UntilEnded(1);
+        Assert.Equal([0], rig.Learner.Received.Single().PolicyVersions.Distinct());
         await rig.DrainAsync();
     }
 
