@@ -72,8 +72,12 @@ public static class AnswerNormalizer
         return before >= 0 && IsCased(runes[before]) && (after == runes.Length || !IsCased(runes[after]));
     }
 
-    private static bool IsCased(Rune rune) => Rune.GetUnicodeCategory(rune) is
-        UnicodeCategory.UppercaseLetter or UnicodeCategory.LowercaseLetter or UnicodeCategory.TitlecaseLetter;
+    // Cased beyond the three categories (Other_Lowercase, Other_Uppercase): ordinal indicators, Roman numerals, enclosed letters.
+    private static bool IsCased(Rune rune) =>
+        rune.Value is 0xAA or 0xBA or (>= 0x2160 and <= 0x217F) or (>= 0x24B6 and <= 0x24E9)
+            or (>= 0x1F130 and <= 0x1F149) or (>= 0x1F150 and <= 0x1F169) or (>= 0x1F170 and <= 0x1F189)
+        || Rune.GetUnicodeCategory(rune) is
+            UnicodeCategory.UppercaseLetter or UnicodeCategory.LowercaseLetter or UnicodeCategory.TitlecaseLetter;
 
     private static bool IsCaseIgnorable(Rune rune) =>
         rune.Value is '\'' or '.' or ':' or '\u00B7' or '\u2018' or '\u2019' or '\u2024' or '\u2027'

@@ -1,3 +1,4 @@
+using System.Text.Json;
 using Mem1.Environments.Scoring;
 
 namespace Mem1.Environments.Tests;
@@ -44,6 +45,21 @@ public sealed class NormalizerTests
     [InlineData("ΣΑΣ Σ ΑΣ.Β", "σας σ ασβ")]
     [InlineData("", "")]
     public void EqualsPython(string text, string expected) => Assert.Equal(expected, AnswerNormalizer.Normalize(text));
+
+    /// <summary>data/normalize-python.json: random strings over awkward characters, with what the Python functions make of them.</summary>
+    [Fact]
+    public void EqualsPythonOnAwkwardCharacters()
+    {
+        string[][] cases = JsonSerializer.Deserialize<string[][]>(
+            File.ReadAllBytes(Path.Combine(AppContext.BaseDirectory, "data", "normalize-python.json")))!;
+        Assert.True(cases.Length > 1000);
+        string[] different =
+        [
+            .. cases.Where(c => AnswerNormalizer.Normalize(c[0]) != c[1])
+                .Select(c => string.Join(" | ", c.Append(AnswerNormalizer.Normalize(c[0])).Select(t => JsonSerializer.Serialize(t)))),
+        ];
+        Assert.True(different.Length == 0, $"{different.Length} differ:\n{string.Join('\n', different.Take(40))}");
+    }
 
     [Fact]
     public void DeletesExactlyTheAsciiPunctuation()
