@@ -185,7 +185,10 @@ public sealed class ActorSystemTests() : SystemTest(
         };
         shutdown.AddTask(CoordinatedShutdown.PhaseBeforeActorSystemTerminate, "last", Log("last"));
         shutdown.AddTask(CoordinatedShutdown.PhaseServiceUnbind, "unbind", Log("unbind"));
-        shutdown.AddTask(CoordinatedShutdown.PhaseBeforeServiceUnbind, "fails", () => throw new InvalidOperationException("x"));
+        shutdown.AddTask(
+            CoordinatedShutdown.PhaseBeforeServiceUnbind,
+            "fails",
+            () => Task.FromException<Done>(new InvalidOperationException("x")));
         shutdown.AddTask(CoordinatedShutdown.PhaseServiceStop, "hangs", () => new TaskCompletionSource<Done>().Task);
         shutdown.AddTask(CoordinatedShutdown.PhaseServiceRequestsDone, "adds", () =>
         {

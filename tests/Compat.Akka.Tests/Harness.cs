@@ -130,7 +130,14 @@ public sealed class Probe
     }
 
     /// <summary>Takes a message that is there already; false when there is none.</summary>
-    public bool TryNext() => _seen.TryTake(out _);
+    public bool TryNext() => TryNext(out _);
+
+    public bool TryNext(out object message)
+    {
+        var taken = _seen.TryTake(out var seen);
+        message = seen.Message;
+        return taken;
+    }
 
     public T Expect<T>() => Assert.IsType<T>(Next());
 

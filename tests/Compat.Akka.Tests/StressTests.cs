@@ -92,31 +92,150 @@ public sealed class StressTests() : SystemTest(
     }
 
     [Fact]
-    public async Task Mail_to_an_actor_that_is_being_stopped_is_handled_or_a_dead_letter_but_never_lost()
+    public async Task One_thread_for_all_actors_repeats_the_same_run()
     {
-        for (var round = 0; round < 30; round++)
+        async Task<string> Run()
         {
-            var handled = 0;
-            var letters = 0;
-            const int Messages = 2_000;
-            using var system = ActorSystem.Create("mail", "akka.loglevel = OFF\nakka.stdout-loglevel = OFF");
-            var counter = system.ActorOf(Act.Props(act => act.On<global::Akka.Event.DeadLetter>(_ => Interlocked.Increment(ref letters))));
-            system.EventStream.Subscribe(counter, typeof(global::Akka.Event.DeadLetter));
-            var actor = system.ActorOf(Act.Props(act => act.On<int>(_ => Interlocked.Increment(ref handled))));
-            var sender = Task.Run(
-                () =>
+            using var system = ActorSystem.Create(
+                "serial",
+                """
+                akka.loglevel = OFF
+                akka.stdout-loglevel = OFF
+                akka.actor.default-dispatcher { type = ForkJoinDispatcher, throughput = 3, dedicated-thread-pool { thread-count = 1 } }
+                """);
+            var log = new System.Text.StringBuilder();
+            var done = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+            var random = new Random(5);
+            var starter = system.ActorOf(Act.Props(act => act.On<string>(_ =>
+            {
+                var peers = new IActorRef[10];
+                for (var i = 0; i < peers.Length; i++)
                 {
-                    for (var i = 0; i < Messages; i++)
+                    var number = i;
+                    peers[i] = act.Ctx.ActorOf(Act.Props(peer => peer.On<int>(left =>
                     {
-                        actor.Tell(i, ActorRefs.NoSender);
+                        // One thread runs everything, so the log and the generator need no lock.
+                        log.Append(number).Append(' ');
+                        if (left > 0)
+                        {
+                            peers[random.Next(peers.Length)].Tell(left - 1);
+                        }
+                        else if (log.Length > 20_000)
+                        {
+                            done.TrySetResult();
+                        }
+                        else
+                        {
+                            Array.ForEach(peers, one => one.Tell(random.Next(40)));
+                        }
+                    })));
+                }
+
+                Array.ForEach(peers, one => one.Tell(40));
+            })));
+            starter.Tell("go");
+            await done.Task.WaitAsync(TimeSpan.FromSeconds(30), Token);
+            await system.Terminate().WaitAsync(TimeSpan.FromSeconds(30), Token);
+            return log.ToString(0, 20_000);
+        }
+
+        Assert.Equal(await Run(), await Run());
+    }
+
+    [Theory]
+    [InlineData(1)]
+    [InlineData(2)]
+    [InlineData(3)]
+    [InlineData(4)]
+    public async Task After_any_storm_of_failures_every_actor_alive_still_answers(int seed)
+    {
+        var random = new Random(seed);
+        var storm = true;
+        int Roll(int sides)
+        {
+            lock (random)
+            {
+                return random.Next(sides);
+            }
+        }
+
+        Directive Decide() => Roll(20) switch
+        {
+            0 => Directive.Stop,
+            < 4 => Directive.Escalate,
+            < 12 => Directive.Restart,
+            _ => Directive.Resume,
+        };
+        Action<Act> Node(int depth) => act =>
+        {
+            if (Volatile.Read(ref storm) && Roll(10) == 0)
+            {
+                throw new InvalidOperationException("constructor");
+            }
+
+            act.Strategy = _ => Roll(2) == 0
+                ? new OneForOneStrategy(-1, -1, _ => Decide(), loggingEnabled: false)
+                : new AllForOneStrategy(-1, -1, _ => Decide(), loggingEnabled: false);
+            act.Started = () =>
+            {
+                for (var i = 0; depth > 0 && i < 3; i++)
+                {
+                    if (act.Ctx.Child($"n{i}").IsNobody())
+                    {
+                        act.Ctx.ActorOf(Act.Props(Node(depth - 1)), $"n{i}");
                     }
-                },
-                Token);
-            system.Stop(actor);
-            await sender;
-            Assert.True(
-                SpinWait.SpinUntil(() => Volatile.Read(ref handled) + Volatile.Read(ref letters) == Messages, TimeSpan.FromSeconds(15)),
-                $"{handled} handled and {letters} dead letters of {Messages}");
+                }
+            };
+            if (Roll(2) == 0)
+            {
+                // Children survive this one's restarts.
+                act.Restarting = (_, _) => { };
+            }
+
+            act.On<int>(_ => throw new InvalidOperationException("sync"));
+            act.OnAsync<long>(async _ =>
+            {
+                await Task.Yield();
+                throw new InvalidOperationException("async");
+            });
+            act.On<string>(_ => act.From.Tell(act.Me));
+        };
+
+        var top = Spawn(
+            act =>
+            {
+                act.Ctx.ActorOf(Act.Props(Node(2)), "tree");
+                act.OnAny(_ => { });
+            },
+            strategy: new OneForOneStrategy(-1, -1, _ => Directive.Restart, loggingEnabled: false));
+        string[] levels = ["tree", "tree/*", "tree/*/*"];
+        for (var i = 0; i < 300; i++)
+        {
+            var level = Sys.ActorSelection(top.Path + "/" + levels[Roll(levels.Length)]);
+            level.Tell(Roll(2) == 0 ? 1 : 1L, ActorRefs.NoSender);
+            if (Roll(5) == 0)
+            {
+                await Task.Delay(1, Token);
+            }
+        }
+
+        Volatile.Write(ref storm, false);
+        await Task.Delay(100, Token);
+        var tree = await Sys.ActorSelection(top.Path / "tree").ResolveOneWhenUp(TimeSpan.FromSeconds(15));
+        Assert.Equal(tree, await tree.Ask<IActorRef>("x", TimeSpan.FromSeconds(15)));
+        var probe = NewProbe();
+        foreach (var level in levels[1..])
+        {
+            Sys.ActorSelection(top.Path + "/" + level).Tell(new Identify(null), probe.Ref);
+        }
+
+        await Task.Delay(100, Token);
+        while (probe.TryNext(out var found))
+        {
+            if (((ActorIdentity)found).Subject is { } alive)
+            {
+                Assert.Equal(alive, await alive.Ask<IActorRef>("x", TimeSpan.FromSeconds(15)));
+            }
         }
     }
 

@@ -20,6 +20,11 @@ internal sealed class ActorSystemImpl : ExtendedActorSystem
     {
         Name = name;
         Settings = new Settings(config.WithFallback(Defaults.Config));
+        if (Settings.Config.GetString("akka.actor.provider") is var provider and not ("local" or "Akka.Actor.LocalActorRefProvider"))
+        {
+            throw new ConfigurationException($"akka.actor.provider is [{provider}]; this build has only the provider local.");
+        }
+
         AskTimeout = Settings.Config.GetTimeSpan("akka.actor.ask-timeout", Timeout.InfiniteTimeSpan);
         EventStream = new EventStream();
         Log = new BusLogging(

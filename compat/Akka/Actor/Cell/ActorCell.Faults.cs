@@ -154,6 +154,13 @@ internal sealed partial class ActorCell
     /// <summary>The instance never came to be: stop what it left and try again.</summary>
     private void FaultCreate()
     {
+        if (IsTerminating)
+        {
+            // Already waiting for the children to end; trying again now would forget that.
+            _mailbox.Resume();
+            return;
+        }
+
         CancelReceiveTimeout();
         if (!StopChildrenAndWait(WaitReason.Creation))
         {
