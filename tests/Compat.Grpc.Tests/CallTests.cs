@@ -112,7 +112,7 @@ public sealed class CallTests
         var notes = Enumerable.Range(0, 400).Select(i => new Note
         {
             Number = i,
-            Data = ByteString.CopyFrom(new byte[random.Next(8) switch { 0 => random.Next(200_000), 1 => random.Next(20_000), _ => random.Next(40) }]),
+            Data = ByteString.CopyFrom(new byte[random.Next(random.Next(8) switch { 0 => 200_000, 1 => 20_000, _ => 40 })]),
         }).ToList();
         using var both = host.Client().Both();
         var writing = Task.Run(async () =>
@@ -296,9 +296,8 @@ public sealed class CallTests
         Assert.Equal(
             "Service is unimplemented.",
             (await elsewhere.EmptyCallAsync(new Interop.Empty()).ResponseAsync.FailsWith(StatusCode.Unimplemented)).Status.Detail);
-        var method = new Method<Note, Note>(
-            MethodType.Unary, "mem1.kit.Kit", "Nothing",
-            Marshallers.Create(m => m.ToByteArray(), Note.Parser.ParseFrom), Marshallers.Create(m => m.ToByteArray(), Note.Parser.ParseFrom));
+        var marshaller = Marshallers.Create(m => m.ToByteArray(), Note.Parser.ParseFrom);
+        var method = new Method<Note, Note>(MethodType.Unary, "mem1.kit.Kit", "Nothing", marshaller, marshaller);
         using var call = channel.CreateCallInvoker().AsyncUnaryCall(method, null, default, new Note());
         Assert.Equal("Method is unimplemented.", (await call.ResponseAsync.FailsWith(StatusCode.Unimplemented)).Status.Detail);
     }

@@ -104,7 +104,8 @@ public sealed class CancellationTests
     public async Task A_token_cancelled_before_the_call_never_reaches_the_server()
     {
         await using var host = await TestHost.StartAsync(new Script { Unary = (_, _) => throw new InvalidOperationException("reached") });
-        await host.Client().UnaryAsync(new Note(), cancellationToken: new CancellationToken(true)).ResponseAsync.FailsWith(StatusCode.Cancelled);
+        await host.Client().UnaryAsync(new Note(), cancellationToken: new CancellationToken(true)).ResponseAsync
+            .FailsWith(StatusCode.Cancelled);
     }
 
     [Theory]

@@ -6,7 +6,8 @@ using System.Net.Http.Headers;
 
 namespace Compat.Grpc.Tests;
 
-internal sealed record RawReply(HttpStatusCode Http, string? Status, string? Message, HttpResponseHeaders Headers, List<byte[]> Messages, List<byte> Flags);
+internal sealed record RawReply(
+    HttpStatusCode Http, string? Status, string? Message, HttpResponseHeaders Headers, List<byte[]> Messages, List<byte> Flags);
 
 internal static class Frames
 {
@@ -52,7 +53,8 @@ internal static class Frames
             at += 5 + length;
         }
         var source = response.Headers.Contains("grpc-status") ? response.Headers : response.TrailingHeaders;
-        return new RawReply(response.StatusCode, First(source, "grpc-status"), First(source, "grpc-message"), response.Headers, messages, flags);
+        return new RawReply(
+            response.StatusCode, First(source, "grpc-status"), First(source, "grpc-message"), response.Headers, messages, flags);
     }
 
     private static string? First(HttpResponseHeaders headers, string name) =>

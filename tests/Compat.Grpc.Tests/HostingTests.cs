@@ -68,7 +68,10 @@ public sealed class HostingTests
     {
         var script = new Script
         {
-            Unary = (_, context) => Task.FromResult(new Note { Text = string.Join(",", context.AuthContext.PeerIdentity.Select(p => p.Name + "=" + p.Value)) }),
+            Unary = (_, context) => Task.FromResult(new Note
+            {
+                Text = string.Join(",", context.AuthContext.PeerIdentity.Select(p => p.Name + "=" + p.Value)),
+            }),
         };
         await using var host = await TestHost.StartAsync(
             services => services.AddSingleton(script).AddGrpc(),
@@ -90,7 +93,8 @@ public sealed class HostingTests
         {
             Unary = (_, context) => Task.FromResult(new Note
             {
-                Text = string.Join(",", context.RequestHeaders.Where(e => e.Key.StartsWith("x-token", StringComparison.Ordinal)).Select(e => e.Value)),
+                Text = string.Join(
+                    ",", context.RequestHeaders.Where(e => e.Key.StartsWith("x-token", StringComparison.Ordinal)).Select(e => e.Value)),
             }),
         };
         AuthInterceptorContext? seen = null;
@@ -150,7 +154,8 @@ public sealed class HostingTests
                 }).AddServiceOptions<ScriptedKit>(o => o.Interceptors.Add<Logging>("service"));
             },
             app => app.MapGrpcService<ScriptedKit>());
-        var invoker = host.Channel().Intercept(new Logging(log, "inner")).Intercept(new Logging(log, "client 1"), new Logging(log, "client 2"));
+        var invoker = host.Channel().Intercept(new Logging(log, "inner"))
+            .Intercept(new Logging(log, "client 1"), new Logging(log, "client 2"));
         var client = new Kit.KitClient(invoker);
         string[] expected =
         [
@@ -174,7 +179,8 @@ public sealed class HostingTests
         await both.RequestStream.WriteAsync(new Note()).Soon();
         Assert.True(await both.ResponseStream.MoveNext().Soon());
         Assert.Equal(3 * 6, log.Count);
-        Assert.Equal(["server 1 Down", "server 2 Down", "service Down"], log.Where(l => l.EndsWith(" Down", StringComparison.Ordinal) && l[0] == 's'));
+        var onServer = log.Where(l => l.EndsWith(" Down", StringComparison.Ordinal) && l[0] == 's');
+        Assert.Equal(["server 1 Down", "server 2 Down", "service Down"], onServer);
     }
 
     [Fact]

@@ -132,7 +132,8 @@ internal static class InteropCases
     private static async Task StatusOf(TestService.TestServiceClient client, string message)
     {
         var status = new EchoStatus { Code = 2, Message = message };
-        var failure = await client.UnaryCallAsync(new SimpleRequest { ResponseStatus = status }).ResponseAsync.FailsWith(StatusCode.Unknown);
+        var failure = await client.UnaryCallAsync(new SimpleRequest { ResponseStatus = status }).ResponseAsync
+            .FailsWith(StatusCode.Unknown);
         Assert.Equal(message, failure.Status.Detail);
         using var call = client.FullDuplexCall();
         await call.RequestStream.WriteAsync(new StreamingOutputCallRequest { ResponseStatus = status });

@@ -150,7 +150,8 @@ public sealed class PeerTests
         await client.UnaryAsync(new Note { Text = "sleep" }, deadline: DateTime.UtcNow.AddMilliseconds(300)).ResponseAsync
             .FailsWith(StatusCode.DeadlineExceeded);
         Assert.Equal(1, (await client.UnaryAsync(new Note { Text = "cancelled?" }).ResponseAsync.Soon()).Number);
-        var remaining = await client.UnaryAsync(new Note { Text = "deadline" }, deadline: DateTime.UtcNow.AddSeconds(60)).ResponseAsync.Soon();
+        var remaining = await client.UnaryAsync(new Note { Text = "deadline" }, deadline: DateTime.UtcNow.AddSeconds(60)).ResponseAsync
+            .Soon();
         Assert.InRange(remaining.Number, 50, 60);
 
         using var source = new CancellationTokenSource();

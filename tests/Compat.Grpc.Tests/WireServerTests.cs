@@ -25,7 +25,10 @@ public sealed class WireServerTests
         Down = async (note, writer, context) =>
         {
             foreach (var entry in context.RequestHeaders)
-                await writer.WriteAsync(new Note { Text = entry.Key + "=" + (entry.IsBinary ? Convert.ToHexString(entry.ValueBytes) : entry.Value) });
+            {
+                var value = entry.IsBinary ? Convert.ToHexString(entry.ValueBytes) : entry.Value;
+                await writer.WriteAsync(new Note { Text = entry.Key + "=" + value });
+            }
         },
     };
 
@@ -84,7 +87,9 @@ public sealed class WireServerTests
         }
 
         await using var old = await TestHost.StartAsync(
-            services => services.AddSingleton(s_script).AddGrpc(), app => app.MapGrpcService<ScriptedKit>(), protocols: HttpProtocols.Http1);
+            services => services.AddSingleton(s_script).AddGrpc(),
+            app => app.MapGrpcService<ScriptedKit>(),
+            protocols: HttpProtocols.Http1);
         using var request = new HttpRequestMessage(HttpMethod.Post, "/mem1.kit.Kit/Unary")
         {
             Content = new ByteArrayContent(Frames.Message([])),
@@ -171,7 +176,11 @@ public sealed class WireServerTests
     [InlineData(null, 0)]
     public async Task Responses_are_compressed_for_clients_that_accept_it(string? accept, int flag)
     {
-        await using var host = await TestHost.StartAsync(s_script, o => o.ResponseCompressionAlgorithm = "gzip");
+        await using var host = await TestHost.StartAsync(s_script, o =>
+        {
+            o.ResponseCompressionAlgorithm = "gzip";
+            o.ResponseCompressionLevel = System.IO.Compression.CompressionLevel.Optimal;
+        });
         var reply = await host.SendFramedAsync("Unary", [Frames.Message(Bytes(new string('a', 5000)))], r =>
         {
             if (accept is not null)

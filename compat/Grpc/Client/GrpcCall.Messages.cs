@@ -3,7 +3,6 @@
 // cancellation or the deadline.
 
 using System.Net;
-using System.Reflection;
 using System.Runtime.InteropServices;
 using Grpc.Core;
 using Grpc.Wire;
@@ -18,9 +17,9 @@ internal sealed class GrpcCall<TRequest, TResponse> : GrpcCall, IClientStreamWri
     private const string Reading = "Error reading next message.";
     private const string Writing = "Error sending next message.";
 
+    // The version is that of the package this stands in for.
     private static readonly string s_userAgent =
-        $"grpc-dotnet/{typeof(GrpcChannel).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()!.InformationalVersion.Split('+')[0]}"
-        + $" (Mem1.Compat.Grpc; CLR {Environment.Version}; {(OperatingSystem.IsWindows() ? "windows" : "unix")}; "
+        $"grpc-dotnet/2.80.0 (Mem1.Compat.Grpc; CLR {Environment.Version}; {(OperatingSystem.IsWindows() ? "windows" : "unix")}; "
         + $"{RuntimeInformation.ProcessArchitecture.ToString().ToLowerInvariant()})";
 
     private readonly Method<TRequest, TResponse> _method;
@@ -251,10 +250,13 @@ internal sealed class GrpcCall<TRequest, TResponse> : GrpcCall, IClientStreamWri
             try
             {
                 response = await _reader!.ReadAsync(_method.ResponseMarshaller, StopToken).ConfigureAwait(false);
-                if (response is not null && await _reader.ReadAsync(_method.ResponseMarshaller, StopToken).ConfigureAwait(false) is not null)
-                    End(new Status(StatusCode.Internal, "Unexpected data after finished reading message."), null);
-                else
+                var second = response is null
+                    ? null
+                    : await _reader.ReadAsync(_method.ResponseMarshaller, StopToken).ConfigureAwait(false);
+                if (second is null)
                     EndWithTrailers(needsMessage: response is null);
+                else
+                    End(new Status(StatusCode.Internal, "Unexpected data after finished reading message."), null);
             }
             catch (Exception e)
             {
@@ -378,7 +380,8 @@ internal sealed class GrpcCall<TRequest, TResponse> : GrpcCall, IClientStreamWri
     {
         var added = new Metadata();
         var address = Channel.Address;
-        var url = address is { Scheme: "https", Port: 443 } ? $"https://{address.Host}" : $"{address.Scheme}://{address.Host}:{address.Port}";
+        var port = address is { Scheme: "https", Port: 443 } ? "" : $":{address.Port}";
+        var url = $"{address.Scheme}://{address.Host}{port}";
         var context = new AuthInterceptorContext($"{url}/{_method.ServiceName}", _method.Name, StopToken);
         if (Channel.CallCredentials is { } ofChannel)
             await ofChannel.ApplyAsync(context, added).ConfigureAwait(false);

@@ -36,7 +36,10 @@ internal abstract class GrpcCall : ICallState
         Options = options;
         Deadline = options.Deadline ?? DateTime.MaxValue;
         if (Deadline.Kind != DateTimeKind.Utc && Deadline != DateTime.MaxValue && Deadline != DateTime.MinValue)
-            throw new InvalidOperationException("Deadline must have a kind DateTimeKind.Utc or be equal to DateTime.MaxValue or DateTime.MinValue.");
+        {
+            throw new InvalidOperationException(
+                "Deadline must have a kind DateTimeKind.Utc or be equal to DateTime.MaxValue or DateTime.MinValue.");
+        }
         channel.Add(this);
         if (Deadline != DateTime.MaxValue)
         {
@@ -114,7 +117,17 @@ internal abstract class GrpcCall : ICallState
     protected Exception Outcome()
     {
         var status = _status;
-        var exception = new RpcException(status, _trailerHeaders is null ? Metadata.Empty : GetTrailers());
+        var trailers = Metadata.Empty;
+        try
+        {
+            if (_trailerHeaders is not null)
+                trailers = GetTrailers();
+        }
+        catch (RpcException)
+        {
+            // Trailers that are not base64 where they should be must not hide the status; GetTrailers says what is wrong with them.
+        }
+        var exception = new RpcException(status, trailers);
         return Channel.ThrowsOperationCanceled && status.StatusCode is StatusCode.Cancelled or StatusCode.DeadlineExceeded
             ? new OperationCanceledException(exception.Message, exception, _cancelledBy)
             : exception;

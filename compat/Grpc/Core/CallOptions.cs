@@ -14,7 +14,7 @@ public struct CallOptions
         CallCredentials? credentials = null)
     {
         if (propagationToken is not null)
-            throw new NotSupportedException("Context propagation is not supported; pass the deadline and the cancellation token themselves.");
+            throw new NotSupportedException("Context propagation is not supported; pass deadline and cancellation token themselves.");
         Headers = headers;
         Deadline = deadline;
         CancellationToken = cancellationToken;

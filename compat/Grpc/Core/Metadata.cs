@@ -1,5 +1,5 @@
-// Call metadata. Invariants: keys are lower-case [0-9a-z._-]; a key ends in "-bin" exactly when its value is binary; byte values are copied in
-// and out, so an entry never changes; Metadata.Empty is read-only.
+// Call metadata. Invariants: keys are lower-case [0-9a-z._-]; a key ends in "-bin" exactly when its value is binary; byte values are
+// copied in and out, so an entry never changes; Metadata.Empty is read-only.
 
 using System.Collections;
 using System.Diagnostics.CodeAnalysis;
@@ -175,7 +175,7 @@ public sealed class Metadata : IList<Metadata.Entry>
         {
             ArgumentNullException.ThrowIfNull(key);
             if (!IsValidKey(key))
-                throw new ArgumentException($"\"{key}\" is no metadata key: only letters, digits, '_', '-' and '.' are allowed.", nameof(key));
+                throw new ArgumentException($"\"{key}\" is no metadata key: use letters, digits, '_', '-' and '.' only.", nameof(key));
             foreach (var c in key)
             {
                 if (char.IsAsciiLetterUpper(c))

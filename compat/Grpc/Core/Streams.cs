@@ -67,7 +67,8 @@ public static class AsyncStreamReaderExtensions
         return streamReader.MoveNext(CancellationToken.None);
     }
 
-    public static IAsyncEnumerable<T> ReadAllAsync<T>(this IAsyncStreamReader<T> streamReader, CancellationToken cancellationToken = default)
+    public static IAsyncEnumerable<T> ReadAllAsync<T>(
+        this IAsyncStreamReader<T> streamReader, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(streamReader);
         return ReadAll(streamReader, cancellationToken);

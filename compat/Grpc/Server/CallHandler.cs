@@ -1,5 +1,5 @@
-// Serves requests of one bound method, one class per kind of call. Invariants: the service instance comes from the services of the request if
-// registered there, else one is made per call and disposed after it; whatever the handler does, the call ends with a status.
+// Serves requests of one bound method, one class per kind of call. Invariants: the service instance comes from the services of the
+// request if registered there, else one is made per call and disposed after it; whatever the handler does, the call ends with a status.
 
 using Grpc.Core;
 using Grpc.Core.Interceptors;
@@ -141,7 +141,10 @@ internal sealed class UnaryCallHandler<TService, TRequest, TResponse> : CallHand
     private readonly UnaryServerMethod<TRequest, TResponse> _pipeline;
 
     public UnaryCallHandler(
-        Method<TRequest, TResponse> method, UnaryMethod<TService, TRequest, TResponse> target, EffectiveOptions options, ILogger log)
+        Method<TRequest, TResponse> method,
+        UnaryMethod<TService, TRequest, TResponse> target,
+        EffectiveOptions options,
+        ILogger log)
         : base(method, options, log)
     {
         _pipeline = Intercept<UnaryServerMethod<TRequest, TResponse>>(
@@ -166,7 +169,10 @@ internal sealed class ClientStreamingCallHandler<TService, TRequest, TResponse> 
     private readonly ClientStreamingServerMethod<TRequest, TResponse> _pipeline;
 
     public ClientStreamingCallHandler(
-        Method<TRequest, TResponse> method, ClientStreamingMethod<TService, TRequest, TResponse> target, EffectiveOptions options, ILogger log)
+        Method<TRequest, TResponse> method,
+        ClientStreamingMethod<TService, TRequest, TResponse> target,
+        EffectiveOptions options,
+        ILogger log)
         : base(method, options, log)
     {
         _pipeline = Intercept<ClientStreamingServerMethod<TRequest, TResponse>>(
@@ -188,7 +194,10 @@ internal sealed class ServerStreamingCallHandler<TService, TRequest, TResponse> 
     private readonly ServerStreamingServerMethod<TRequest, TResponse> _pipeline;
 
     public ServerStreamingCallHandler(
-        Method<TRequest, TResponse> method, ServerStreamingMethod<TService, TRequest, TResponse> target, EffectiveOptions options, ILogger log)
+        Method<TRequest, TResponse> method,
+        ServerStreamingMethod<TService, TRequest, TResponse> target,
+        EffectiveOptions options,
+        ILogger log)
         : base(method, options, log)
     {
         _pipeline = Intercept<ServerStreamingServerMethod<TRequest, TResponse>>(
@@ -215,7 +224,10 @@ internal sealed class DuplexStreamingCallHandler<TService, TRequest, TResponse> 
     private readonly DuplexStreamingServerMethod<TRequest, TResponse> _pipeline;
 
     public DuplexStreamingCallHandler(
-        Method<TRequest, TResponse> method, DuplexStreamingMethod<TService, TRequest, TResponse> target, EffectiveOptions options, ILogger log)
+        Method<TRequest, TResponse> method,
+        DuplexStreamingMethod<TService, TRequest, TResponse> target,
+        EffectiveOptions options,
+        ILogger log)
         : base(method, options, log)
     {
         _pipeline = Intercept<DuplexStreamingServerMethod<TRequest, TResponse>>(

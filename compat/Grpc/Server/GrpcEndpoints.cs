@@ -1,5 +1,5 @@
-// Routes of gRPC services. Invariants: one POST route per bound method; whatever else a gRPC client asks for is answered UNIMPLEMENTED, once
-// per application for unknown services and once per service for unknown methods.
+// Routes of gRPC services. Invariants: one POST route per bound method; whatever else a gRPC client asks for is answered UNIMPLEMENTED,
+// by one route of the application for unknown services and one of each service for unknown methods.
 
 using Grpc.AspNetCore.Server;
 using Grpc.Core;

@@ -56,7 +56,8 @@ internal sealed class HttpContextServerCallContext : ServerCallContext
         _deadline = DateTime.UtcNow + timeout;
         _cancellation = new CancellationTokenSource();
         _aborted = http.RequestAborted.UnsafeRegister(static s => ((CancellationTokenSource)s!).Cancel(), _cancellation);
-        _timer = new Timer(static s => ((HttpContextServerCallContext)s!).OnTimer(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+        _timer = new Timer(
+            static s => ((HttpContextServerCallContext)s!).OnTimer(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
         StartTimer(timeout);
     }
 
@@ -126,7 +127,8 @@ internal sealed class HttpContextServerCallContext : ServerCallContext
                 HttpContext.Response.Headers[Headers.AcceptEncoding] = MessageEncoding.SupportedEncodings;
         }
         throw Framing.Fail(
-            StatusCode.Unimplemented, $"Unsupported grpc-encoding value '{name}'. Supported encodings: {MessageEncoding.SupportedEncodings}");
+            StatusCode.Unimplemented,
+            $"Unsupported grpc-encoding value '{name}'. Supported encodings: {MessageEncoding.SupportedEncodings}");
     }
 
     /// <summary>Is the reader or writer used too late?</summary>
@@ -189,7 +191,7 @@ internal sealed class HttpContextServerCallContext : ServerCallContext
                 _ended = true;
                 reset = _broken;
                 if (!reset)
-                    WriteStatus(Status);
+                    WriteOutcome();
             }
         }
         _timer?.Dispose();
@@ -295,6 +297,20 @@ internal sealed class HttpContextServerCallContext : ServerCallContext
         finally
         {
             Interlocked.Decrement(ref _flushing);
+        }
+    }
+
+    private void WriteOutcome()
+    {
+        try
+        {
+            WriteStatus(Status);
+        }
+        catch (InvalidOperationException e)
+        {
+            // Kestrel refuses a value with a character that HTTP does not allow.
+            _responseTrailers = null;
+            WriteStatus(new Status(StatusCode.Internal, "The response trailers cannot be sent: " + e.Message));
         }
     }
 

@@ -1,5 +1,5 @@
-// Cuts a request body into messages, deserialised straight from the body's pipe. Invariant: what was read from the pipe is handed back before
-// the next read and at the end of the call.
+// Cuts a request body into messages, deserialised straight from the body's pipe. Invariant: what was read from the pipe is handed back
+// before the next read and at the end of the call.
 
 using System.Buffers;
 using System.IO.Pipelines;

@@ -13,8 +13,9 @@ public static class ServerCallContextExtensions
         ArgumentNullException.ThrowIfNull(serverCallContext);
         if (serverCallContext is HttpContextServerCallContext own)
             return own.HttpContext;
-        return serverCallContext.UserState.TryGetValue(HttpContextServerCallContext.HttpContextKey, out var http) && http is HttpContext found
-            ? found
+        return serverCallContext.UserState.TryGetValue(HttpContextServerCallContext.HttpContextKey, out var found)
+            && found is HttpContext http
+            ? http
             : throw new InvalidOperationException("Could not get HttpContext from ServerCallContext. HttpContext can only be accessed "
                 + "when gRPC services are hosted by ASP.NET Core.");
     }

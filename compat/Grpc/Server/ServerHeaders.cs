@@ -1,5 +1,5 @@
-// Reading and writing HTTP headers on the server. Invariant: a status goes into the headers while the response has not started (Kestrel then
-// sends Trailers-Only by itself) and into the trailers afterwards.
+// Reading and writing HTTP headers on the server. Invariant: a status goes into the headers while the response has not started (Kestrel
+// then sends Trailers-Only by itself) and into the trailers afterwards.
 
 using System.Globalization;
 using Grpc.Core;
@@ -35,8 +35,10 @@ internal static class ServerHeaders
     {
         foreach (var entry in metadata)
         {
-            if (entry.Key != Headers.EncodingRequest)
-                target[entry.Key] = target.TryGetValue(entry.Key, out var before) ? StringValues.Concat(before, entry.HeaderValue) : entry.HeaderValue;
+            if (entry.Key == Headers.EncodingRequest)
+                continue;
+            var before = target.TryGetValue(entry.Key, out var values) ? values : StringValues.Empty;
+            target[entry.Key] = StringValues.Concat(before, entry.HeaderValue);
         }
     }
 

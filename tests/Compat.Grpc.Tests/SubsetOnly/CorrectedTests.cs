@@ -75,6 +75,49 @@ public sealed class CorrectedTests
             .FailsWith(StatusCode.ResourceExhausted);
     }
 
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task Trailers_that_HTTP_does_not_allow_end_the_call_as_internal(bool started)
+    {
+        await using var host = await TestHost.StartAsync(new Script
+        {
+            Down = async (note, writer, context) =>
+            {
+                if (started)
+                    await writer.WriteAsync(note);
+                context.ResponseTrailers.Add("x-bad", "line\nbreak");
+            },
+        });
+        using var call = host.Client().Down(new Note());
+        if (started)
+            Assert.True(await call.ResponseStream.MoveNext().Soon());
+        await call.ResponseStream.MoveNext().FailsWith(StatusCode.Internal);
+    }
+
+    [Fact]
+    public async Task Bad_base64_in_trailers_hides_no_status()
+    {
+        await using var raw = await TestHost.StartRawAsync(http =>
+        {
+            http.Response.ContentType = "application/grpc";
+            http.Response.Headers["grpc-status"] = "5";
+            http.Response.Headers["x-bad-bin"] = "*";
+            return Task.CompletedTask;
+        });
+        using var call = raw.Client().UnaryAsync(new Note());
+        await call.ResponseAsync.FailsWith(StatusCode.NotFound);
+        Assert.Equal(StatusCode.Internal, Assert.Throws<RpcException>(() => call.GetTrailers()).StatusCode);
+
+        await using var host = await TestHost.StartAsync(new Script
+        {
+            Unary = (_, context) => Task.FromResult(new Note { Number = context.RequestHeaders.Count }),
+        });
+        var reply = await host.SendFramedAsync(
+            "Unary", [Frames.Message([])], r => r.Headers.TryAddWithoutValidation("x-bad-bin", "*")).Soon();
+        Assert.Equal("13", reply.Status);
+    }
+
     [Fact]
     public async Task Damaged_compressed_data_is_internal()
     {
@@ -82,7 +125,8 @@ public sealed class CorrectedTests
         var packed = Frames.Gzip(new byte[1000]);
         foreach (var bad in new[] { packed[..^9], [1, 2, 3, 4] })
         {
-            var reply = await host.SendFramedAsync("Unary", [Frames.Message(bad, flag: 1)], r => r.Headers.Add("grpc-encoding", "gzip")).Soon();
+            var body = Frames.Message(bad, flag: 1);
+            var reply = await host.SendFramedAsync("Unary", [body], r => r.Headers.Add("grpc-encoding", "gzip")).Soon();
             Assert.Equal("13", reply.Status);
         }
     }
