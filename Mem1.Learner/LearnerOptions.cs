@@ -15,7 +15,7 @@ public sealed record PpoOptions
     /// <summary>Passes over a batch.</summary>
     public int Epochs { get; init; } = 1;
     /// <summary>Optimiser steps per pass: the batch's trajectories are split into so many parts.</summary>
-    public int MiniBatches { get; init; } = 4;
+    public int MiniBatches { get; init; } = 3;
     /// <summary>Largest number of padded tokens in one forward and backward pass; longer mini-batches accumulate gradients.</summary>
     public int MicroBatchTokens { get; init; } = 8192;
     /// <summary>Weight of the entropy bonus.</summary>
@@ -29,14 +29,14 @@ public sealed record PpoOptions
     /// <summary>Learning rate of the value head.</summary>
     public double ValueLearningRate { get; init; } = 2e-3;
     /// <summary>Updates over which the policy's learning rate rises linearly.</summary>
-    public int WarmupUpdates { get; init; } = 10;
+    public int WarmupUpdates { get; init; } = 20;
     /// <summary>First updates in which only the value head learns.</summary>
     public int CriticOnlyUpdates { get; init; } = 1;
     /// <summary>
     /// Update at which the learning rate, falling as a square root, would reach 0; 0 keeps it constant. It is not tied to the number of
     /// updates asked for, so that stopping and resuming never changes the schedule.
     /// </summary>
-    public int DecayUpdates { get; init; } = 120;
+    public int DecayUpdates { get; init; } = 100;
     /// <summary>Share of the learning rate that decay leaves.</summary>
     public double DecayFloor { get; init; } = 0.1;
     /// <summary>Decoupled weight decay of the policy's matrices.</summary>
@@ -99,15 +99,15 @@ public sealed record PpoOptions
 public sealed record CloningOptions
 {
     /// <summary>Optimiser steps; 0 skips cloning.</summary>
-    public int Steps { get; init; } = 2000;
+    public int Steps { get; init; } = 4000;
     /// <summary>Turns per step.</summary>
     public int BatchTurns { get; init; } = 32;
     /// <summary>Highest learning rate.</summary>
-    public double LearningRate { get; init; } = 4e-3;
+    public double LearningRate { get; init; } = 2e-3;
     /// <summary>Steps over which the learning rate rises linearly.</summary>
     public int WarmupSteps { get; init; } = 50;
     /// <summary>Share of the steps after which the learning rate falls linearly to 0.</summary>
-    public double HoldShare { get; init; } = 0.5;
+    public double HoldShare { get; init; } = 0.3;
     /// <summary>Decoupled weight decay of the matrices.</summary>
     public double WeightDecay { get; init; } = 0.01;
     /// <summary>AdamW's first beta.</summary>

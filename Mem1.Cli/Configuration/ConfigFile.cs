@@ -7,6 +7,7 @@ using YamlDotNet.Core;
 using YamlDotNet.RepresentationModel;
 using YamlDotNet.Serialization;
 using YamlDotNet.Serialization.NamingConventions;
+using YamlDotNet.Serialization.TypeInspectors;
 
 namespace Mem1.Cli.Configuration;
 
@@ -39,6 +40,7 @@ internal static class ConfigFile
     public static string Write(RunConfig config)
     {
         var serializer = new SerializerBuilder().WithNamingConvention(Naming).WithEnumNamingConvention(Naming)
+            .WithTypeInspector(inner => new WritableOnly(inner))
             .ConfigureDefaultValuesHandling(DefaultValuesHandling.OmitNull).DisableAliases().Build();
         return serializer.Serialize(config);
     }
@@ -160,6 +162,17 @@ internal static class ConfigFile
     {
         while (e.InnerException is { } inner) e = inner;
         return e.Message;
+    }
+
+    /// <summary>Leaves out properties that follow from others.</summary>
+    private sealed class WritableOnly(ITypeInspector inner) : TypeInspectorSkeleton
+    {
+        public override IEnumerable<IPropertyDescriptor> GetProperties(Type type, object? container) =>
+            inner.GetProperties(type, container).Where(p => p.CanWrite);
+
+        public override string GetEnumName(Type enumType, string name) => inner.GetEnumName(enumType, name);
+
+        public override string GetEnumValue(object enumValue) => inner.GetEnumValue(enumValue);
     }
 
     /// <summary>Levenshtein distance.</summary>

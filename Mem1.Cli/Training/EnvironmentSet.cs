@@ -12,6 +12,9 @@ namespace Mem1.Cli.Training;
 /// <summary>What a run needs of its environment: episodes, tasks to train and to evaluate on, the expert, and a tokenizer for a new model.</summary>
 internal sealed class EnvironmentSet : IDisposable
 {
+    // Enough repetitions for the fixed wording of prompts to be merged whole.
+    private const int PromptsForTokenizer = 200;
+
     private readonly IDisposable? _index;
 
     private EnvironmentSet(
@@ -48,7 +51,7 @@ internal sealed class EnvironmentSet : IDisposable
             var source = new WorldsTaskSource(e.Worlds);
             return new EnvironmentSet(
                 new WorldsEnvironmentFactory(e.Worlds), source, source, new WorldsExpert(e.WorldsExpert),
-                () => WordLevelTokenizer.FromWords(WorldsVocabulary.Words), WorldsOptions.MaxResponseTokens, index: null);
+                () => new WordLevelTokenizer(WorldsVocabulary.Words), WorldsOptions.MaxResponseTokens, index: null);
         }
 
         var tasks = TaskFile.Load(e.Tasks!);
@@ -57,12 +60,17 @@ internal sealed class EnvironmentSet : IDisposable
             progress: new Inline<IndexProgress>(p =>
                 progress(p.TotalBytes == 0 ? 1 : (double)p.BytesRead / p.TotalBytes, $"{p.Documents:N0} passages")),
             cancellationToken: cancellationToken);
+        var factory = new RetrievalQaFactory(new IndexRetriever(index), e.Retrieval);
+        var training = new CompositeTaskSource("train", tasks.Part(TaskSplit.Train, e.HeldOutFraction));
         return new EnvironmentSet(
-            new RetrievalQaFactory(new IndexRetriever(index), e.Retrieval),
-            new CompositeTaskSource("train", tasks.Part(TaskSplit.Train, e.HeldOutFraction)),
+            factory,
+            training,
             new CompositeTaskSource("held-out", tasks.Part(e.HeldOutFraction > 0 ? TaskSplit.HeldOut : TaskSplit.All, e.HeldOutFraction)),
             new RetrievalQaExpert(e.Retrieval, e.RetrievalExpert),
-            () => CorpusTokenizer.Train(e.Corpus!, tasks, config.Model.VocabularySize),
+            () => CorpusTokenizer.Train(
+                e.Corpus!, tasks,
+                Enumerable.Range(0, PromptsForTokenizer).Select(i => factory.Create(training.Get(i, e.MaxObjectives, 0), 0).Prompt),
+                config.Model.VocabularySize),
             responseLimit: null, index);
     }
 

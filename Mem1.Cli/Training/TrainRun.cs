@@ -4,16 +4,12 @@
 //  * stopping at any moment leaves a run that --resume continues.
 using System.Diagnostics;
 using System.Text.Json;
-using Mem1.Actors;
 using Mem1.Cli.Configuration;
 using Mem1.Cli.Output;
-using Mem1.Environments;
 using Mem1.Learner;
 using Mem1.Model;
 using Mem1.Model.Checkpoints;
-using Mem1.Model.Decoding;
-using Mem1.Model.Generation;
-using Mem1.Model.Tokenizers;
+using Mem1.Model.Initialization;
 using TorchSharp;
 
 namespace Mem1.Cli.Training;
@@ -86,7 +82,7 @@ internal sealed class TrainRun(RunConfig config, RunFolder folder, IRunReporter 
             reporter.Phase("making a new model");
             var tokenizer = environment.NewTokenizer();
             var shape = config.Model.ToDecoder(tokenizer.VocabularySize);
-            model = Clone(environment, new Checkpoint(shape, ModelInitializer.Create(shape, config.Seed), tokenizer), device, cancellationToken);
+            model = Clone(environment, new Checkpoint(shape, Initialise(shape), tokenizer), device, cancellationToken);
         }
 
         if (model.Tokenizer is null)
@@ -95,6 +91,11 @@ internal sealed class TrainRun(RunConfig config, RunFolder folder, IRunReporter 
         TrainingCheckpoint.Save(folder.Checkpoints, model, optimiser: null, fresh, config.Checkpoint.Keep);
         return (model, fresh);
     }
+
+    /// <summary>Small models without positions learn to copy only from the induction prior (measured recipe); others start as Qwen2 does.</summary>
+    private ModelWeights Initialise(DecoderConfig shape) => shape.Position == PositionEncoding.None && shape.ConvKernel >= 2
+        ? ModelInitializer.InductionPrior(shape, config.Seed)
+        : ModelInitializer.Normal(shape, config.Seed);
 
     private Checkpoint Clone(EnvironmentSet environment, Checkpoint model, torch.Device device, CancellationToken cancellationToken)
     {
