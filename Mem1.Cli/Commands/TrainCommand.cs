@@ -84,7 +84,8 @@ internal static class TrainCommand
 
             using (folder)
             {
-                using var reporter = Reporters.Create(parse.GetValue(json));
+                using var reporter = Reporters.Create(
+                    parse.GetValue(json), Enumerable.Range(run.Environment.MinObjectives, run.Environment.MaxObjectives - run.Environment.MinObjectives + 1));
                 var body = new TrainRun(run, folder, reporter, resuming, parse.GetValue(cloneOnly));
                 // A thread of its own: gradient mode, dispose scopes and the count of live tensors belong to it.
                 var result = Task.Factory.StartNew(

@@ -8,9 +8,23 @@ namespace Mem1.Cli.Output;
 /// <summary>Chooses how to report: JSON for machines, a live line for a terminal, plain lines for everything else.</summary>
 internal static class Reporters
 {
-    public static IRunReporter Create(bool json) =>
-        json ? new JsonReporter(Console.Out, Console.Error)
-        : new TextReporter(AnsiConsole.Console, live: !Console.IsOutputRedirected && AnsiConsole.Profile.Capabilities.Interactive);
+    // Wide enough for every table; a log file has no edge to wrap at.
+    private const int RedirectedWidth = 140;
+
+    public static IRunReporter Create(bool json, IEnumerable<int> objectives)
+    {
+        if (json) return new JsonReporter(Console.Out, Console.Error);
+        var live = !Console.IsOutputRedirected && Environment.GetEnvironmentVariable("TERM") is not (null or "" or "dumb");
+        var colour = live && string.IsNullOrEmpty(Environment.GetEnvironmentVariable("NO_COLOR")); // no-color.org
+        var console = AnsiConsole.Create(new AnsiConsoleSettings
+        {
+            Ansi = colour ? AnsiSupport.Detect : AnsiSupport.No,
+            ColorSystem = colour ? ColorSystemSupport.Detect : ColorSystemSupport.NoColors,
+            Out = new AnsiConsoleOutput(Console.Out),
+        });
+        if (!live) console.Profile.Width = RedirectedWidth;
+        return new TextReporter(Console.Out, console, live, [.. objectives]);
+    }
 }
 
 /// <summary>One JSON object per update on standard output; nothing else goes there.</summary>
@@ -53,7 +67,7 @@ internal sealed class JsonReporter(TextWriter output, TextWriter messages) : IRu
 }
 
 /// <summary>For people: a status line that is rewritten in place on a terminal, and one line per event elsewhere.</summary>
-internal sealed class TextReporter(IAnsiConsole console, bool live) : IRunReporter
+internal sealed class TextReporter(TextWriter output, IAnsiConsole console, bool live, int[] objectives) : IRunReporter
 {
     // Off a terminal a progress line every few seconds is enough to see life without filling a log.
     private static readonly TimeSpan PlainInterval = TimeSpan.FromSeconds(10);
@@ -69,7 +83,6 @@ internal sealed class TextReporter(IAnsiConsole console, bool live) : IRunReport
     private string _what = "";
     private bool _statusShown;
     private bool _header;
-    private int[]? _objectives;
 
     public void Phase(string what)
     {
@@ -79,7 +92,7 @@ internal sealed class TextReporter(IAnsiConsole console, bool live) : IRunReport
             _what = what;
             _phase.Restart();
             _lastShown = TimeSpan.MinValue;
-            if (!live) console.WriteLine(what);
+            if (!live) output.WriteLine(what);
             else Status($"{what} ...");
         }
     }
@@ -99,7 +112,7 @@ internal sealed class TextReporter(IAnsiConsole console, bool live) : IRunReport
         lock (_lock)
         {
             ClearStatus();
-            console.WriteLine(sentence);
+            output.WriteLine(sentence);
         }
     }
 
@@ -117,21 +130,20 @@ internal sealed class TextReporter(IAnsiConsole console, bool live) : IRunReport
         lock (_lock)
         {
             ClearStatus();
-            _objectives ??= [.. m.ExactMatch.Keys.Order()];
             if (!_header)
             {
                 _header = true;
-                var names = string.Concat(_objectives.Select(o => $"  EM {o,-3}"));
-                console.WriteLine($" update   reward{names}   turns    peak        kl  entropy  stale   tok/s roll  learn    parity      ETA");
+                var names = string.Concat(objectives.Select(o => $"  EM {o,-3}"));
+                output.WriteLine($" update   reward{names}   turns    peak        kl  entropy  stale   tok/s roll  learn    parity      ETA");
             }
 
             _seconds.Enqueue(m.Seconds);
             if (_seconds.Count > 20) _seconds.Dequeue(); // recent enough to follow a change, long enough not to jump
             var eta = Duration(TimeSpan.FromSeconds(_seconds.Average() * (last - m.Update)));
-            var em = string.Concat(_objectives.Select(o => m.ExactMatch.TryGetValue(o, out var v) ? $"  {v,6:0.000}" : "       -"));
+            var em = string.Concat(objectives.Select(o => m.ExactMatch.TryGetValue(o, out var v) ? $"  {v,6:0.000}" : "       -"));
             var parity = m.Statistics.ParityMaxAbs is { } p ? p.ToString("0.0e+0", CultureInfo.InvariantCulture) : "-";
-            console.WriteLine(string.Create(CultureInfo.InvariantCulture,
-                $"{m.Update,4}/{last,-4} {m.RewardMean,6:0.000}{em}  {m.TurnsMean,6:0.00}  {m.PeakTokensMean,6:0.0}  {m.Statistics.Kl,8:0.00000}  {m.Statistics.Entropy,7:0.0000}  {m.Statistics.StalenessMax,5}  {m.RolloutTokensPerSecond,10:0}  {m.LearnerTokensPerSecond,5:0}  {parity,8}  {eta,7}"));
+            output.WriteLine(string.Create(CultureInfo.InvariantCulture,
+                $"{m.Update,4}/{last,-4} {m.RewardMean,6:0.000}{em}  {m.TurnsMean,6:0.00}  {m.PeakTokensMean,6:0.0}  {Positive(m.Statistics.Kl),8:0.00000}  {m.Statistics.Entropy,7:0.0000}  {m.Statistics.StalenessMax,5}  {m.RolloutTokensPerSecond,10:0}  {m.LearnerTokensPerSecond,5:0}  {parity,8}  {eta,7}"));
         }
     }
 
@@ -140,11 +152,12 @@ internal sealed class TextReporter(IAnsiConsole console, bool live) : IRunReport
         lock (_lock)
         {
             ClearStatus();
-            console.WriteLine();
+            output.WriteLine();
             if (s.Before is not null || s.After is not null)
             {
-                var table = new Table().Border(TableBorder.Rounded).Title("Held-out tasks, greedy: exact match (share of objectives)");
+                var table = new Table().Border(TableBorder.Rounded);
                 table.AddColumn("objectives").AddColumn("episodes").AddColumn("before PPO").AddColumn("after PPO");
+                output.WriteLine("Held-out tasks, greedy: exact match (share of objectives)");
                 var keys = (s.After ?? s.Before)!.ExactMatch.Keys.Order();
                 foreach (var k in keys)
                 {
@@ -157,15 +170,15 @@ internal sealed class TextReporter(IAnsiConsole console, bool live) : IRunReport
                 console.Write(table);
             }
 
-            console.WriteLine(string.Create(CultureInfo.InvariantCulture,
+            output.WriteLine(string.Create(CultureInfo.InvariantCulture,
                 $"Mean sampled reward: first {s.Window} updates {s.FirstReward:0.000}, last {s.Window} updates {s.LastReward:0.000} ({s.LastReward - s.FirstReward:+0.000;-0.000})."));
             if (s.ParityMax is { } parity)
-                console.WriteLine(string.Create(CultureInfo.InvariantCulture,
+                output.WriteLine(string.Create(CultureInfo.InvariantCulture,
                     $"Parity: max |log-prob learner - log-prob sampler| over all updates {parity:0.0e+0}."));
-            console.WriteLine(string.Create(CultureInfo.InvariantCulture,
+            output.WriteLine(string.Create(CultureInfo.InvariantCulture,
                 $"{(s.Interrupted ? "Interrupted after" : "Finished")} {s.Updates} updates in {Duration(s.Elapsed)}, peak memory {s.PeakRssBytes / 1048576.0:0} MiB."));
-            console.WriteLine($"Run folder: {s.Folder} (metrics.jsonl, trajectories.jsonl, reward.svg, checkpoints/)");
-            if (s.Interrupted) console.WriteLine($"Go on with: ./mem1 train --resume {Path.GetFileName(s.Folder)}");
+            output.WriteLine($"Run folder: {s.Folder} (metrics.jsonl, trajectories.jsonl, reward.svg, checkpoints/)");
+            if (s.Interrupted) output.WriteLine($"Go on with: ./mem1 train --resume {Path.GetFileName(s.Folder)}");
         }
 
         static string Cell(EvaluationResult? result, int k) =>
@@ -180,6 +193,9 @@ internal sealed class TextReporter(IAnsiConsole console, bool live) : IRunReport
     /// <summary>h:mm:ss, or m:ss below an hour.</summary>
     internal static string Duration(TimeSpan t) =>
         t.TotalHours >= 1 ? $"{(int)t.TotalHours}:{t.Minutes:00}:{t.Seconds:00}" : $"{(int)t.TotalMinutes}:{t.Seconds:00}";
+
+    /// <summary>Spares the reader a minus sign before a zero.</summary>
+    private static double Positive(double value) => Math.Abs(value) < 5e-6 ? 0 : value;
 
     private bool Due()
     {
@@ -199,20 +215,20 @@ internal sealed class TextReporter(IAnsiConsole console, bool live) : IRunReport
     {
         if (!live)
         {
-            console.WriteLine(text);
+            output.WriteLine(text);
             return;
         }
 
         ClearStatus();
         var width = Math.Max(20, console.Profile.Width - 1);
-        Console.Write(text.Length > width ? text[..width] : text);
+        output.Write(text.Length > width ? text[..width] : text);
         _statusShown = true;
     }
 
     private void ClearStatus()
     {
         if (!_statusShown) return;
-        Console.Write("\r" + new string(' ', Math.Max(20, console.Profile.Width - 1)) + "\r");
+        output.Write("\r" + new string(' ', Math.Max(20, console.Profile.Width - 1)) + "\r");
         _statusShown = false;
     }
 }
