@@ -1,11 +1,13 @@
-// Invariants: a checkpoint folder appears under its name complete or not at all (written beside it, then renamed); loading gives weights that
-// fit the configuration, or a CheckpointException.
+// Invariants: a checkpoint folder appears under its name complete or not at all (written beside it, then renamed); loading gives weights
+// that fit the configuration, or a CheckpointException.
 using System.Text.Json;
 using Mem1.Model.Tokenizers;
 
 namespace Mem1.Model.Checkpoints;
 
-/// <summary>A model in a folder of the Hugging Face layout: config.json, model.safetensors (or shards with an index), tokenizer files.</summary>
+/// <summary>
+/// A model in a folder of the Hugging Face layout: config.json, model.safetensors (or shards with an index), tokenizer files.
+/// </summary>
 /// <param name="Config">Shape of the decoder.</param>
 /// <param name="Weights">Tensors that fit it.</param>
 /// <param name="Tokenizer">Null when the folder has no tokenizer.json.</param>
@@ -20,7 +22,10 @@ public sealed record Checkpoint(DecoderConfig Config, ModelWeights Weights, ITok
     public static Checkpoint Load(string folder)
     {
         if (!Directory.Exists(folder))
-            throw new CheckpointException($"{folder} is not a folder; a checkpoint is a folder with {ModelConfigFile.FileName} and {WeightsFile}.");
+        {
+            throw new CheckpointException(
+                $"{folder} is not a folder; a checkpoint is a folder with {ModelConfigFile.FileName} and {WeightsFile}.");
+        }
         DecoderConfig config = ModelConfigFile.Read(Path.Combine(folder, ModelConfigFile.FileName));
         string single = Path.Combine(folder, WeightsFile);
         string index = Path.Combine(folder, IndexFile);
@@ -61,7 +66,9 @@ public sealed record Checkpoint(DecoderConfig Config, ModelWeights Weights, ITok
         }
     }
 
-    /// <summary>Writes the files of a checkpoint into an existing folder, each atomically; <see cref="Save"/> is atomic as a whole.</summary>
+    /// <summary>
+    /// Writes the files of a checkpoint into an existing folder, each atomically; <see cref="Save"/> is atomic as a whole.
+    /// </summary>
     /// <param name="folder">An existing folder.</param>
     /// <param name="dtype">How weights are stored.</param>
     public void WriteInto(string folder, StoredDtype dtype = StoredDtype.Float32)
@@ -95,7 +102,10 @@ public sealed record Checkpoint(DecoderConfig Config, ModelWeights Weights, ITok
         foreach (string shard in fileOf.Values.Distinct(StringComparer.Ordinal).Order(StringComparer.Ordinal))
         {
             if (shard != Path.GetFileName(shard) || shard.Length == 0)
-                throw new CheckpointException($"{index} names the file \"{SafetensorsHeader.Shown(shard)}\", which is not in the checkpoint folder.");
+            {
+                throw new CheckpointException(
+                    $"{index} names the file \"{SafetensorsHeader.Shown(shard)}\", which is not in the checkpoint folder.");
+            }
             foreach ((string name, WeightTensor tensor) in Safetensors.Read(Path.Combine(folder, shard)).Tensors)
             {
                 if (fileOf.TryGetValue(name, out string? owner) && owner == shard)

@@ -214,9 +214,10 @@ public static class ModelConfigFile
             if (!Has(key))
                 return fallback;
             JsonElement value = root.GetProperty(key);
-            if (value.ValueKind != JsonValueKind.Number || !value.TryGetDouble(out double number) || !(number > 0) || double.IsInfinity(number))
-                throw Error(key, "is not a positive number");
-            return number;
+            if (value.ValueKind != JsonValueKind.Number)
+                throw Error(key, "is not a number");
+            double number = value.GetDouble();
+            return number is > 0 and <= double.MaxValue ? number : throw Error(key, "is not a positive number");
         }
     }
 }

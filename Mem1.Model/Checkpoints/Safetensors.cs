@@ -28,7 +28,8 @@ public static class Safetensors
     {
         try
         {
-            using var stream = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read, BufferBytes, FileOptions.SequentialScan);
+            using var stream = new FileStream(
+                path, FileMode.Open, FileAccess.Read, FileShare.Read, BufferBytes, FileOptions.SequentialScan);
             return Read(stream, stream.Length, path);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)

@@ -31,12 +31,12 @@ internal static class SafetensorsHeader
     public static int HeaderLength(ReadOnlySpan<byte> prefix, long totalBytes, string file)
     {
         if (prefix.Length < 8)
-            throw new CheckpointException($"{file} is not a safetensors file: it has {prefix.Length} bytes and the header length alone takes 8.");
+            throw new CheckpointException($"{file} is not a safetensors file: it has {prefix.Length} bytes and its header length takes 8.");
         ulong length = System.Buffers.Binary.BinaryPrimitives.ReadUInt64LittleEndian(prefix);
         if (length > (ulong)MaxHeaderBytes || (long)length > totalBytes - 8)
         {
             throw new CheckpointException(
-                $"{file} is not a whole safetensors file: its header claims {length} bytes and the file has {totalBytes - 8} after the length.");
+                $"{file} is not a whole safetensors file: its header claims {length} bytes and the file has {totalBytes - 8} after it.");
         }
         return (int)length;
     }
@@ -174,11 +174,14 @@ internal static class SafetensorsHeader
             if (entry.Begin < at)
                 throw new CheckpointException($"{file}, tensor \"{Shown(entry.Name)}\": its bytes overlap those of another tensor.");
             if (entry.Begin > at)
-                throw new CheckpointException($"{file}, tensor \"{Shown(entry.Name)}\": {entry.Begin - at} bytes before it belong to no tensor.");
+            {
+                throw new CheckpointException(
+                    $"{file}, tensor \"{Shown(entry.Name)}\": {entry.Begin - at} bytes before it belong to no tensor.");
+            }
             at = entry.End;
         }
         if (at != dataBytes)
-            throw new CheckpointException($"{file} has {dataBytes - at} bytes after its last tensor; it is damaged or not a safetensors file.");
+            throw new CheckpointException($"{file} has {dataBytes - at} bytes after its last tensor; it is damaged.");
     }
 
     /// <summary>Names come from the file: keep what is printed short and printable.</summary>

@@ -87,6 +87,7 @@ public static class WeightLayout
         if (misfits.Count == 0)
             return;
         string rest = misfits.Count > ListedMisfits ? $"; and {misfits.Count - ListedMisfits} more" : "";
-        throw new CheckpointException($"{name} does not fit the model configuration: {string.Join("; ", misfits.Take(ListedMisfits))}{rest}.");
+        string listed = string.Join("; ", misfits.Take(ListedMisfits));
+        throw new CheckpointException($"{name} does not fit the model configuration: {listed}{rest}.");
     }
 }

@@ -1,5 +1,6 @@
-// One query head against the cached keys and values of its sequence. Invariant: the result depends on the query, the cache and the number of
-// visible tokens only; scores accumulate over the head size in order, values over positions in four interleaved chains summed at the end.
+// One query head against the cached keys and values of its sequence. Invariant: the result depends on the query, the cache and the number
+// of visible tokens only; scores accumulate over the head size in order, values over positions in four interleaved chains summed at the
+// end.
 using System.Runtime.CompilerServices;
 
 namespace Mem1.Model.Decoding;

@@ -104,12 +104,10 @@ internal sealed unsafe class DecoderCore<TOps, TVec> : DecoderCore
 
     private void Norm(float* x, int rows, float* weight, float* target)
     {
-        int stride = Shape.HiddenStride;
+        int size = Shape.Config.HiddenSize, stride = Shape.HiddenStride;
+        float epsilon = (float)Shape.Config.NormEpsilon;
         for (int row = 0; row < rows; row++)
-        {
-            VectorMath<TOps, TVec>.RmsNorm(
-                x + (long)row * stride, weight, Shape.Config.HiddenSize, stride, (float)Shape.Config.NormEpsilon, target + (long)row * stride);
-        }
+            VectorMath<TOps, TVec>.RmsNorm(x + (long)row * stride, weight, size, stride, epsilon, target + (long)row * stride);
     }
 
     private void Attend(SequenceCache cache, Piece piece, int layer, PackedWeights.Layer w, Workspace ws, float* scores)
@@ -117,7 +115,10 @@ internal sealed unsafe class DecoderCore<TOps, TVec> : DecoderCore
         DecoderShape shape = Shape;
         float* qkv = ws.Qkv + (long)piece.Row * shape.QkvStride;
         if (w.Conv is { } conv)
-            VectorMath<TOps, TVec>.Convolve(qkv, piece.Count, shape.QkvStride, cache.QkvHistory(layer), conv.Data, shape.ConvKernel, ws.Spare);
+        {
+            VectorMath<TOps, TVec>.Convolve(
+                qkv, piece.Count, shape.QkvStride, cache.QkvHistory(layer), conv.Data, shape.ConvKernel, ws.Spare);
+        }
 
         int size = shape.HeadSize, heads = shape.Config.Heads, group = heads / shape.KeyValueHeads, lanes = TOps.Width;
         RotaryTable? rotary = _rotary;

@@ -43,7 +43,7 @@ internal abstract class DecoderCore
 /// <summary>Scratch memory of one thread.</summary>
 internal sealed unsafe class Workspace : IDisposable
 {
-    /// <summary>Rows of one chunk: a multiple of the tile height, few enough for the activations of a small model to stay in cache.</summary>
+    /// <summary>Rows of one chunk: a multiple of the tile height, few enough for a small model's activations to stay in cache.</summary>
     public const int Rows = 96;
 
     private readonly List<NativeBuffer> _buffers = [];

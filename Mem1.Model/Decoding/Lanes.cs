@@ -1,5 +1,5 @@
-// The vector operations kernels are written over, once per instruction set. Invariant: every operation is element-wise and identical in every
-// lane (Sum and Largest reduce in one fixed order), so a result never depends on which lane, block or batch row computed it.
+// The vector operations kernels are written over, once per instruction set. Invariant: every operation is element-wise and identical in
+// every lane (Sum and Largest reduce in one fixed order), so a result never depends on which lane, block or batch row computed it.
 using System.Numerics;
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;

@@ -33,7 +33,7 @@ internal sealed unsafe class PackedMatrix : IDisposable
 
     public static int Pad(int outputs) => (outputs + PanelWidth - 1) / PanelWidth * PanelWidth;
 
-    /// <summary>Several matrices over the same inputs as one; <paramref name="separatePanels"/> starts each on a panel of its own.</summary>
+    /// <summary>Several matrices over the same inputs as one; <paramref name="separatePanels"/> starts each on its own panel.</summary>
     public static PackedMatrix Pack(int inputs, bool separatePanels, params ReadOnlySpan<(float[] Weight, float[]? Bias)> parts)
     {
         int outputs = 0;

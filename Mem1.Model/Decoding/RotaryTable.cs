@@ -1,8 +1,8 @@
 namespace Mem1.Model.Decoding;
 
 /// <summary>
-/// Cosines and sines of rotary positions (RoFormer, arXiv 2104.09864, in the rotate-half order of Qwen2), computed in double and rounded once.
-/// The gradient pass uses the same table, so that learner and sampler agree.
+/// Cosines and sines of rotary positions (RoFormer, arXiv 2104.09864, in the rotate-half order of Qwen2), computed in double and rounded
+/// once. The gradient pass can use the same table, so that learner and sampler agree.
 /// </summary>
 public sealed class RotaryTable
 {

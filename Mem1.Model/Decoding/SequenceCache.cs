@@ -1,5 +1,5 @@
-// What a sequence keeps between tokens. Layout per layer and key/value head: keys as [block of W positions][head size][W], so that scores of W
-// positions come out of one register without a horizontal sum; values as [position][padded head size].
+// What a sequence keeps between tokens. Layout per layer and key/value head: keys as [block of W positions][head size][W], so that scores
+// of W positions come out of one register without a horizontal sum; values as [position][padded head size].
 namespace Mem1.Model.Decoding;
 
 /// <summary>Keys, values and convolution inputs of one sequence. Room for <see cref="Capacity"/> tokens, allocated once.</summary>
@@ -11,6 +11,8 @@ internal sealed unsafe class SequenceCache : IDisposable
     private readonly long _layerFloats;
     private readonly long _embeddingHistory;
     private readonly int _keyValueHeads;
+    private readonly int _qkvHistory;
+    private readonly int _layers;
 
     public SequenceCache(DecoderShape shape, int capacity)
     {
@@ -20,8 +22,9 @@ internal sealed unsafe class SequenceCache : IDisposable
         _keyFloats = blocks * shape.Lanes * shape.HeadSize;
         _valueFloats = (long)capacity * shape.ValueStride;
         // Both multiples of the lanes, so every part starts aligned.
-        long history = (long)Math.Max(shape.ConvKernel - 1, 0) * shape.QkvStride;
-        _layerFloats = _keyValueHeads * (_keyFloats + _valueFloats) + history;
+        _qkvHistory = Math.Max(shape.ConvKernel - 1, 0) * shape.QkvStride;
+        _layers = shape.Layers;
+        _layerFloats = _keyValueHeads * (_keyFloats + _valueFloats) + _qkvHistory;
         _embeddingHistory = (long)Math.Max(shape.EmbeddingConvKernel - 1, 0) * shape.HiddenStride;
         _buffer = new NativeBuffer(_embeddingHistory + shape.Layers * _layerFloats);
     }
@@ -41,11 +44,16 @@ internal sealed unsafe class SequenceCache : IDisposable
     /// <summary>Last unconvolved q, k, v rows, oldest first, zeros before the start.</summary>
     public float* QkvHistory(int layer) => Layer(layer) + _keyValueHeads * (_keyFloats + _valueFloats);
 
-    /// <summary>Forgets every token.</summary>
+    /// <summary>Bytes held.</summary>
+    public long Bytes => _buffer.Length * sizeof(float);
+
+    /// <summary>Forgets every token. Keys and values stay where they are: nothing reads beyond the length.</summary>
     public void Clear()
     {
         Length = 0;
-        System.Runtime.InteropServices.NativeMemory.Clear(_buffer.Data, (nuint)(_buffer.Length * sizeof(float)));
+        new Span<float>(EmbeddingHistory, (int)_embeddingHistory).Clear();
+        for (int layer = 0; layer < _layers; layer++)
+            new Span<float>(QkvHistory(layer), _qkvHistory).Clear();
     }
 
     public void Dispose() => _buffer.Dispose();

@@ -8,7 +8,9 @@ internal static unsafe class VectorMath<TOps, TVec>
     where TVec : unmanaged
 {
     /// <summary>e^x for x in [-87, 88]; below, about 1e-38 (never a denormal); relative error below 2e-7.</summary>
-    /// <remarks>x = n ln 2 + r with |r| at most ln(2)/2; the degree-6 polynomial for e^r is Cephes' expf; 2^n goes into the exponent.</remarks>
+    /// <remarks>
+    /// x = n ln 2 + r with |r| at most ln(2)/2; the degree-6 polynomial for e^r is Cephes' expf; 2^n goes into the exponent.
+    /// </remarks>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static TVec Exp(TVec x)
     {
@@ -85,7 +87,10 @@ internal static unsafe class VectorMath<TOps, TVec>
             {
                 TVec sum = TOps.Zero;
                 for (int i = 0; i < taps; i++)
-                    sum = TOps.Fma(TOps.Load(weight + (long)i * stride + j), TOps.Load(Input(rows, stride, history, t - kept + i, kept) + j), sum);
+                {
+                    float* input = Input(rows, stride, history, t - kept + i, kept);
+                    sum = TOps.Fma(TOps.Load(weight + (long)i * stride + j), TOps.Load(input + j), sum);
+                }
                 TOps.Store(sum, target + j);
             }
         }

@@ -1,6 +1,7 @@
 // Invariants: what a request draws depends on its context, seed, options and the weights alone - not on the batch, the thread count, or
 // whether its cache was built token by token or at once (DecoderCore). Every token carries the version of the weights that made its logits.
-// Memory is bounded: a request's cache holds at most min(context + limit, MaxPositions) tokens and is freed when it leaves.
+// Memory is bounded: a request's cache has room for min(context + limit, MaxPositions) tokens, rounded up a
+// little, and goes back to a bounded pool when it leaves.
 using Mem1.Model.Decoding;
 
 namespace Mem1.Model.Generation;
@@ -15,6 +16,7 @@ public sealed class CpuGenerationEngine : IGenerationEngine
     private readonly WorkerPool _pool;
     private readonly Part[] _parts;
     private readonly List<Sequence> _active = [];
+    private readonly CachePool _caches;
     private PackedWeights _weights;
     private bool _disposed;
 
@@ -41,6 +43,7 @@ public sealed class CpuGenerationEngine : IGenerationEngine
         _endOfText = tokenizer.EndOfText;
         _stops = new StopMatcher(tokenizer);
         _pool = new WorkerPool(threads);
+        _caches = new CachePool(_core.Shape);
         _parts = [.. Enumerable.Range(0, threads).Select(_ => new Part(this))];
     }
 
@@ -62,7 +65,8 @@ public sealed class CpuGenerationEngine : IGenerationEngine
         if (request.Context.Length >= _config.MaxPositions)
         {
             throw new ArgumentException(
-                $"a context of {request.Context.Length} tokens leaves no room in the model's {_config.MaxPositions} positions.", nameof(request));
+                $"a context of {request.Context.Length} tokens leaves no room in the model's {_config.MaxPositions} positions.",
+                nameof(request));
         }
         SamplingOptions sampling = request.Sampling;
         if (sampling.MaxNewTokens < 1)
@@ -74,7 +78,8 @@ public sealed class CpuGenerationEngine : IGenerationEngine
         if (_active.Exists(s => s.Request.Id == request.Id))
             throw new ArgumentException($"a request with id {request.Id} is in flight already.", nameof(request));
         long total = Math.Min((long)request.Context.Length + sampling.MaxNewTokens, _config.MaxPositions);
-        _active.Add(new Sequence(request, (int)total, _core.Shape));
+        // The last token drawn is never fed back.
+        _active.Add(new Sequence(request, (int)total, _caches.Rent((int)total - 1)));
     }
 
     /// <inheritdoc/>
@@ -83,7 +88,7 @@ public sealed class CpuGenerationEngine : IGenerationEngine
         int index = _active.FindIndex(s => s.Request.Id == id);
         if (index < 0)
             return;
-        _active[index].Dispose();
+        _caches.Return(_active[index].Cache);
         _active.RemoveAt(index);
     }
 
@@ -109,7 +114,7 @@ public sealed class CpuGenerationEngine : IGenerationEngine
                 continue;
             }
             (finished ??= []).Add(sequence.Result());
-            sequence.Dispose();
+            _caches.Return(sequence.Cache);
         }
         _active.RemoveRange(kept, _active.Count - kept);
         return finished ?? (IReadOnlyList<GenerationResult>)[];
@@ -136,7 +141,8 @@ public sealed class CpuGenerationEngine : IGenerationEngine
         _disposed = true;
         _pool.Dispose();
         foreach (Sequence sequence in _active)
-            sequence.Dispose();
+            sequence.Cache.Dispose();
+        _caches.Dispose();
         foreach (Part part in _parts)
             part.Dispose();
         _weights.Dispose();
@@ -205,19 +211,18 @@ public sealed class CpuGenerationEngine : IGenerationEngine
     }
 
     /// <summary>A request in flight.</summary>
-    private sealed class Sequence : IDisposable
+    private sealed class Sequence
     {
         private readonly List<float> _logProbs = [];
         private readonly List<long> _versions = [];
 
-        public Sequence(GenerationRequest request, int total, DecoderShape shape)
+        public Sequence(GenerationRequest request, int total, SequenceCache cache)
         {
             Request = request;
             Tokens = new int[total];
             request.Context.CopyTo(Tokens, 0);
             Length = request.Context.Length;
-            // The last token drawn is never fed back.
-            Cache = new SequenceCache(shape, total - 1);
+            Cache = cache;
         }
 
         public GenerationRequest Request { get; }
@@ -245,7 +250,5 @@ public sealed class CpuGenerationEngine : IGenerationEngine
         }
 
         public GenerationResult Result() => new(Request.Id, [.. Generated], [.. _logProbs], [.. _versions], Finish!.Value);
-
-        public void Dispose() => Cache.Dispose();
     }
 }

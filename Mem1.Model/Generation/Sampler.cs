@@ -1,5 +1,5 @@
-// Invariants: the log-prob is that of softmax(logits / temperature) over the whole vocabulary whatever top-p is; a token outside the nucleus is
-// never drawn; the draw is a function of the logits, the options and one uniform number.
+// Invariants: the log-prob is that of softmax(logits / temperature) over the whole vocabulary whatever top-p is; a token outside the
+// nucleus is never drawn; the draw is a function of the logits, the options and one uniform number.
 using System.Numerics.Tensors;
 
 namespace Mem1.Model.Generation;
@@ -7,7 +7,7 @@ namespace Mem1.Model.Generation;
 /// <summary>Draws tokens from logits. Owns scratch memory: one per thread.</summary>
 internal sealed class Sampler(int vocabulary)
 {
-    /// <summary>Probabilities are summed in float within a block and in double across blocks: error near 1e-7 at any vocabulary size.</summary>
+    /// <summary>Weights are summed in float within a block and in double across blocks: error near 1e-7 at any vocabulary size.</summary>
     private const int Block = 32;
 
     private readonly float[] _weights = new float[vocabulary];

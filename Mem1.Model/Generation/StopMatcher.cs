@@ -1,5 +1,5 @@
-// Invariant: a match is found with the token that completes it, however the stop string is cut into tokens, because the tail that is decoded
-// always holds at least as many characters before that token as the longest stop string has.
+// Invariant: a match is found with the token that completes it, however the stop string is cut into tokens, because the tail that is
+// decoded always holds at least as many characters before that token as the longest stop string has.
 using System.Collections.Concurrent;
 
 namespace Mem1.Model.Generation;

@@ -13,7 +13,7 @@ public static class ModelInitializer
     /// <summary>Noise on convolution taps of the induction prior, so that channels of a head can drift apart.</summary>
     private const double TapNoise = 0.02;
 
-    /// <summary>Noise on the earlier taps of the embedding convolution of the induction prior: a token starts aware of its neighbours.</summary>
+    /// <summary>Noise on the earlier taps of the induction prior's embedding convolution: a token starts aware of its neighbours.</summary>
     private const double EmbeddingTapNoise = 0.2;
 
     /// <summary>
@@ -37,7 +37,8 @@ public static class ModelInitializer
     /// <summary>
     /// A start for small models with convolutions that makes copying by content easy to learn: W_q = W_k, so that heads match equal tokens;
     /// head h (counted over key/value heads) compares what stood h mod (taps-1) tokens before the query with what stood one token
-    /// earlier still before the key, so it attends to what followed an earlier occurrence; W_o = W_v^T, so that what is attended to is copied.
+    /// earlier still before the key, so it attends to what followed an earlier occurrence; W_o = W_v^T, so that what is attended to is
+    /// copied.
     /// Measured against plain starts in the project's recipe for the built-in task; cf. KV-shifting attention (arXiv 2411.19574).
     /// </summary>
     /// <param name="config">Shape of the model; its ConvKernel must be at least 2.</param>

@@ -1,5 +1,5 @@
-// Invariant: added tokens are found in raw text before anything else happens to it, leftmost first and the longest of those that start there,
-// as the reference tokenizers do.
+// Invariant: added tokens are found in raw text before anything else happens to it, leftmost first and the longest of those that start
+// there, as the reference tokenizers do.
 using System.Collections.Frozen;
 using System.Text.Json;
 using System.Text.Json.Nodes;
@@ -81,7 +81,10 @@ internal sealed class AddedTokens
             foreach (string option in new[] { "single_word", "lstrip", "rstrip" })
             {
                 if (entry.TryGetProperty(option, out JsonElement value) && value.ValueKind == JsonValueKind.True)
-                    throw new CheckpointException($"{file}: added token \"{SafetensorsHeader.Shown(text)}\" uses {option}, which is not supported.");
+                {
+                    throw new CheckpointException(
+                        $"{file}: added token \"{SafetensorsHeader.Shown(text)}\" uses {option}, which is not supported.");
+                }
             }
             bool special = entry.TryGetProperty("special", out JsonElement flag) && flag.ValueKind == JsonValueKind.True;
             tokens.Add(new AddedToken(entry.GetProperty("id").GetInt32(), text, special));

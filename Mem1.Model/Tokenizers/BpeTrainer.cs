@@ -1,5 +1,5 @@
-// Invariant: the vocabulary is a function of the multiset of texts and the arguments: counts decide, then the lower ids. Learns merges as in
-// Sennrich, Haddow, Birch 2016 (arXiv 1508.07909), over bytes, within the pieces of QwenSplitter.
+// Invariant: the vocabulary is a function of the multiset of texts and the arguments: counts decide, then the lower ids. Learns merges as
+// in Sennrich, Haddow, Birch 2016 (arXiv 1508.07909), over bytes, within the pieces of QwenSplitter.
 using System.Text;
 
 namespace Mem1.Model.Tokenizers;
@@ -15,7 +15,7 @@ public static class BpeTrainer
     /// <param name="vocabularySize">Size to reach; smaller when the corpus has too few repeated pairs.</param>
     /// <param name="specialTokens">Texts that are one token each and never merge with their surroundings.</param>
     /// <param name="endOfText">Which of them ends a text, if any.</param>
-    /// <exception cref="ArgumentException">The size does not hold the bytes and special tokens, or the special tokens are wrong.</exception>
+    /// <exception cref="ArgumentException">The size does not hold bytes and special tokens, or the special tokens are wrong.</exception>
     public static ByteLevelBpeTokenizer Train(
         IEnumerable<string> texts, int vocabularySize, IReadOnlyList<string> specialTokens, string? endOfText = null)
     {
@@ -25,7 +25,8 @@ public static class BpeTrainer
         if (room < 0)
         {
             throw new ArgumentException(
-                $"a vocabulary of {vocabularySize} does not hold 256 bytes and {specialTokens.Count} special tokens.", nameof(vocabularySize));
+                $"a vocabulary of {vocabularySize} does not hold 256 bytes and {specialTokens.Count} special tokens.",
+                nameof(vocabularySize));
         }
         if (specialTokens.Any(string.IsNullOrEmpty) || specialTokens.Distinct(StringComparer.Ordinal).Count() != specialTokens.Count)
             throw new ArgumentException("special tokens must be distinct and not empty.", nameof(specialTokens));

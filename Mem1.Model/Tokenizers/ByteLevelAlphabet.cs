@@ -3,8 +3,8 @@ using System.Text;
 namespace Mem1.Model.Tokenizers;
 
 /// <summary>
-/// GPT-2's one-to-one map between bytes and printable characters, in which byte-level vocabularies are written: printable Latin-1 stands for
-/// itself, every other byte for U+0100 and up in order.
+/// GPT-2's one-to-one map between bytes and printable characters, in which byte-level vocabularies are written: printable Latin-1 stands
+/// for itself, every other byte for U+0100 and up in order.
 /// </summary>
 internal static class ByteLevelAlphabet
 {

@@ -55,7 +55,8 @@ public sealed class ByteLevelBpeTokenizer : ITokenizer
                 continue;
             }
             _bytes[id] = ByteLevelAlphabet.ToBytes(text)
-                ?? throw new CheckpointException($"{file}: token {id}, \"{SafetensorsHeader.Shown(text)}\", is not in the byte-level alphabet.");
+                ?? throw new CheckpointException(
+                    $"{file}: token {id}, \"{SafetensorsHeader.Shown(text)}\", is not in the byte-level alphabet.");
             ids[text] = id;
         }
         for (int b = 0; b < 256; b++)
@@ -78,7 +79,8 @@ public sealed class ByteLevelBpeTokenizer : ITokenizer
         if (endOfText is not null)
         {
             EndOfText = added.All.FirstOrDefault(t => t.Text == endOfText)?.Id
-                ?? throw new CheckpointException($"{file} has no added token \"{SafetensorsHeader.Shown(endOfText)}\", the end-of-text token.");
+                ?? throw new CheckpointException(
+                    $"{file} has no added token \"{SafetensorsHeader.Shown(endOfText)}\", the end-of-text token.");
         }
     }
 
@@ -291,7 +293,9 @@ public sealed class ByteLevelBpeTokenizer : ITokenizer
         return ids[..count];
     }
 
-    /// <summary>The same result as <see cref="MergeByScan"/> in n log n: candidates in order of rank, then place; stale ones are dropped.</summary>
+    /// <summary>
+    /// The result of <see cref="MergeByScan"/> in n log n: candidates in order of rank, then place; stale ones are dropped.
+    /// </summary>
     private int[] MergeByQueue(int[] ids)
     {
         int count = ids.Length;

@@ -111,7 +111,8 @@ internal static class CanonicalComposition
     {
         if ((uint)(first - LeadBase) < Leads && (uint)(second - VowelBase) < Vowels)
             return SyllableBase + ((first - LeadBase) * Vowels + (second - VowelBase)) * Tails;
-        if ((uint)(first - SyllableBase) < Syllables && (first - SyllableBase) % Tails == 0 && second > TailBase && second < TailBase + Tails)
+        bool open = (uint)(first - SyllableBase) < Syllables && (first - SyllableBase) % Tails == 0;
+        if (open && second > TailBase && second < TailBase + Tails)
             return first + (second - TailBase);
         return tables.Composed.TryGetValue((first, second), out int composed) ? composed : null;
     }

@@ -1,5 +1,5 @@
-// The pieces of Qwen2's pre-tokenizer, found by hand instead of with the runtime's regular expressions, because those see UTF-16 units where
-// the reference sees characters: letters beyond U+FFFF would come out as symbols.
+// The pieces of Qwen2's pre-tokenizer, found by hand instead of with the runtime's regular expressions, because those see UTF-16 units
+// where the reference sees characters: letters beyond U+FFFF would come out as symbols.
 using System.Globalization;
 using System.Text;
 

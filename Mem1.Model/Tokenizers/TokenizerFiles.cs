@@ -115,7 +115,7 @@ internal static class VocabularyTable
         foreach ((string text, int id) in pairs)
         {
             if (id is < 0 or > LargestId)
-                throw new CheckpointException($"{file}: token \"{SafetensorsHeader.Shown(text)}\" has the id {id}, outside 0 to {LargestId}.");
+                throw new CheckpointException($"{file}: \"{SafetensorsHeader.Shown(text)}\" has the id {id}, outside 0 to {LargestId}.");
             largest = Math.Max(largest, id);
         }
         var table = new string?[largest + 1];

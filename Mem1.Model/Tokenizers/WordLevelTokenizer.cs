@@ -1,5 +1,5 @@
-// Invariants: a word's id is its place in the list; Encode(Decode(tokens)) = tokens for every row of ids; words that look like <tags> are found
-// without white space around them.
+// Invariants: a word's id is its place in the list; Encode(Decode(tokens)) = tokens for every row of ids; words that look like <tags> are
+// found without white space around them.
 using System.Collections.Frozen;
 using System.Text;
 using System.Text.Encodings.Web;
@@ -148,7 +148,8 @@ public sealed class WordLevelTokenizer : ITokenizer
         int hole = Array.IndexOf(words, null);
         if (hole >= 0)
             throw new CheckpointException($"{file} has no word with id {hole}.");
-        string? unknown = model.TryGetProperty("unk_token", out JsonElement u) && u.ValueKind == JsonValueKind.String ? u.GetString() : null;
+        bool named = model.TryGetProperty("unk_token", out JsonElement u) && u.ValueKind == JsonValueKind.String;
+        string? unknown = named ? u.GetString() : null;
         try
         {
             return new WordLevelTokenizer(words!, config.EndOfText, unknown is "" || !words.Contains(unknown) ? null : unknown, added);

@@ -26,7 +26,8 @@ public sealed class BitwiseTests
         ModelWeights weights = Support.RandomWeights(config, 5);
         ITokenizer words = Support.Words(config.VocabularySize);
         GenerationRequest[] requests = [.. Enumerable.Range(0, 64).Select(i => new GenerationRequest(
-            i, Support.RandomTokens(1 + i * 37 % 130, config.VocabularySize, (ulong)i), new SamplingOptions(1f, 1f, 12), [], (ulong)(1000 + i)))];
+            i, Support.RandomTokens(1 + i * 37 % 130, config.VocabularySize, (ulong)i),
+            new SamplingOptions(1f, 1f, 12), [], (ulong)(1000 + i)))];
 
         Dictionary<long, GenerationResult> Run(int threads, IEnumerable<GenerationRequest> batch)
         {

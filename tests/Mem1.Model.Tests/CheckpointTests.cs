@@ -96,7 +96,7 @@ public sealed class CheckpointTests
     [Fact]
     public void InitialisationIsReproducibleAndHasTheStatedStatistics()
     {
-        DecoderConfig config = Support.FullConfig() with { HiddenSize = 96, HeadSize = 24, Heads = 4, KeyValueHeads = 4, VocabularySize = 346 };
+        DecoderConfig config = Support.FullConfig() with { HiddenSize = 96, HeadSize = 24, KeyValueHeads = 4, VocabularySize = 346 };
         ModelWeights prior = ModelInitializer.InductionPrior(config, 3);
         Assert.Equal(Safetensors.ToBytes(prior), Safetensors.ToBytes(ModelInitializer.InductionPrior(config, 3)));
         Assert.NotEqual(Safetensors.ToBytes(prior), Safetensors.ToBytes(ModelInitializer.InductionPrior(config, 4)));

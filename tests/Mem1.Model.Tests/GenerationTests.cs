@@ -26,7 +26,8 @@ public sealed class GenerationTests
             float[] logits = decoder.Logits([4, 8, 15, .. result.Tokens]);
             for (int i = 0; i < 16; i++)
             {
-                double[] scaled = [.. logits.Skip((2 + i) * 61).Take(61).Select(x => x / (options.Temperature == 0 ? 1.0 : options.Temperature))];
+                double temperature = options.Temperature == 0 ? 1 : options.Temperature;
+                double[] scaled = [.. logits.Skip((2 + i) * 61).Take(61).Select(x => x / temperature)];
                 double expected = scaled[result.Tokens[i]] - scaled.Max() - Math.Log(scaled.Sum(x => Math.Exp(x - scaled.Max())));
                 Assert.Equal(expected, result.LogProbs[i], 2e-6);
                 if (options.Temperature == 0)
@@ -134,7 +135,8 @@ public sealed class GenerationTests
             }
             return -1;
         }
-        foreach (string text in new[] { "x></s>", "ab</s>", "</s>", "a</s", "</ s>", "漢</s>x", "x></s>tail", new string('a', 200) + "</s>" })
+        string far = new string('a', 200) + "</s>";
+        foreach (string text in new[] { "x></s>", "ab</s>", "</s>", "a</s", "</ s>", "漢</s>x", "x></s>tail", far })
         {
             // The definition: the first prefix of tokens whose text contains the stop string.
             int[] ids = tokenizer.Encode(text);
@@ -246,6 +248,28 @@ public sealed class GenerationTests
         engine.Cancel(2);
         engine.Cancel(1);
         Assert.Equal(0, engine.Active);
+    }
+
+    [Fact]
+    public void AReusedCacheIsAsNew()
+    {
+        DecoderConfig config = Support.FullConfig();
+        ModelWeights weights = Support.RandomWeights(config, 1);
+        ITokenizer words = Support.Words(config.VocabularySize);
+        using var used = new CpuGenerationEngine(config, weights, 1, words);
+        for (int round = 0; round < 6; round++)
+        {
+            // Long and short by turns, so that stale keys lie beyond the new sequence.
+            var request = new GenerationRequest(
+                1, Support.RandomTokens(round % 2 == 0 ? 60 : 3, config.VocabularySize, (ulong)round), Plain, [], (ulong)round);
+            used.Submit(request);
+            GenerationResult again = Support.Drain(used)[1];
+            using var fresh = new CpuGenerationEngine(config, weights, 1, words);
+            fresh.Submit(request);
+            GenerationResult first = Support.Drain(fresh)[1];
+            Assert.Equal(first.Tokens, again.Tokens);
+            Assert.Equal(first.LogProbs, again.LogProbs);
+        }
     }
 
     [Fact]

@@ -36,7 +36,8 @@ public sealed class GoldenLogitsTests
             float[] actual = test.GetProperty("turn_of").ValueKind == JsonValueKind.Null
                 ? decoder.Logits(tokens)
                 : ByTurns(decoder, tokens, [.. test.GetProperty("turn_of").EnumerateArray().Select(t => t.GetInt32())], vocabulary);
-            double[] expected = [.. test.GetProperty("logits").EnumerateArray().SelectMany(r => r.EnumerateArray()).Select(x => x.GetDouble())];
+            var rows = test.GetProperty("logits").EnumerateArray();
+            double[] expected = [.. rows.SelectMany(r => r.EnumerateArray()).Select(x => x.GetDouble())];
             AssertClose(expected, actual, vocabulary, test.GetProperty("name").GetString()!);
             checkedCases++;
         }

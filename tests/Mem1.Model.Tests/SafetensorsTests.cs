@@ -50,8 +50,10 @@ public sealed class SafetensorsTests
     }
 
     [Theory]
-    [InlineData("""{"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"x":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}""", 8, "twice")]
-    [InlineData("""{"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"y":{"dtype":"F32","shape":[1],"data_offsets":[2,6]}}""", 6, "overlap")]
+    [InlineData("""{"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"x":{"dtype":"F32","shape":[0],"data_offsets":[4,4]}}""", 4,
+        "twice")]
+    [InlineData("""{"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"y":{"dtype":"F32","shape":[1],"data_offsets":[2,6]}}""", 6,
+        "overlap")]
     [InlineData("""{"x":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}""", 8, "belong to no tensor")]
     [InlineData("""{"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}""", 5, "after its last tensor")]
     [InlineData("""{"x":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}""", 4, "needs more")]
@@ -71,7 +73,8 @@ public sealed class SafetensorsTests
     [InlineData("""{"x":""", 0, "not valid JSON")]
     public void ADamagedHeaderGivesOneSentence(string header, int dataBytes, string expected)
     {
-        string message = Assert.Throws<CheckpointException>(() => Safetensors.FromBytes(Blob(header, new byte[dataBytes]), "m.safetensors")).Message;
+        byte[] blob = Blob(header, new byte[dataBytes]);
+        string message = Assert.Throws<CheckpointException>(() => Safetensors.FromBytes(blob, "m.safetensors")).Message;
         Assert.Contains(expected, message);
         Assert.Contains("m.safetensors", message);
         Assert.EndsWith(".", message);

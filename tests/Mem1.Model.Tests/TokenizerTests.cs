@@ -1,5 +1,6 @@
 using System.Text;
 using System.Text.Json;
+using System.Text.RegularExpressions;
 using Mem1.Model.Checkpoints;
 using Mem1.Model.Generation;
 using Mem1.Model.Tokenizers;
@@ -11,7 +12,8 @@ public sealed class TokenizerTests
     /// <summary>Characters that meet every branch of the splitter and the normaliser.</summary>
     private static readonly string[] Alphabet =
     [
-        "a", "Z", "é", "e\u0301", "가", "\u1100\u1161", "𝒜", "漢", "7", "٣", "½", " ", "  ", "\u00A0", "\t", "\n", "\r\n", "'s", "'LL", "'\u017F",
+        "a", "Z", "é", "e\u0301", "가", "\u1100\u1161", "𝒜", "漢", "7", "٣", "½", " ", "  ", "\u00A0", "\t", "\n", "\r\n", "'s", "'LL",
+        "'\u017F",
         "'", "!", "...", "<", ">", "</search>", "<|end|>", "😀", "\u200D", "\0", "the", " the", "ing", "\uFFFD",
     ];
 
@@ -92,7 +94,7 @@ public sealed class TokenizerTests
     [Fact]
     public void TheSplitterAgreesWithTheRegularExpressionOnTheBasicPlane()
     {
-        var regex = new System.Text.RegularExpressions.Regex(QwenSplitter.Pattern, System.Text.RegularExpressions.RegexOptions.CultureInvariant);
+        var regex = new Regex(QwenSplitter.Pattern, RegexOptions.CultureInvariant);
         for (ulong seed = 0; seed < 3000; seed++)
         {
             // Surrogates and the long s are where the runtime's expressions and the reference part.
@@ -183,11 +185,13 @@ public sealed class TokenizerTests
     {
         Assert.Equal("<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
             + "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n",
-            ChatTemplate.Recognise("{{'<|im_start|>system\\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.'}}", "f").Render("hi"));
+            ChatTemplate.Recognise("'<|im_start|>system You are Qwen, created by Alibaba Cloud. You are a helpful assistant.'", "f")
+                .Render("hi"));
         Assert.Throws<CheckpointException>(() => ChatTemplate.Recognise("[INST]", "f"));
         using var folder = new Support.TempFolder();
         BpeTrainer.Train(["x"], 259, ["<|im_start|>", "<|im_end|>"], "<|im_end|>").Save(folder.Path);
-        File.WriteAllText(folder.File("tokenizer_config.json"), """{"eos_token":{"content":"<|im_end|>"},"chat_template":"<|im_start|>"}""");
+        File.WriteAllText(
+            folder.File("tokenizer_config.json"), """{"eos_token":{"content":"<|im_end|>"},"chat_template":"<|im_start|>"}""");
         ITokenizer tokenizer = TokenizerFiles.Load(folder.Path);
         Assert.Equal(tokenizer.Encode("<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"), tokenizer.EncodePrompt("hi"));
         Assert.Equal(257, tokenizer.Encode("<|im_end|>").Single());
@@ -236,7 +240,8 @@ public sealed class TokenizerTests
     }
 
     private static ByteLevelBpeTokenizer Trained() => BpeTrainer.Train(
-        ["the thing is nothing, the king's ring: bring the thing in!", "漢字 the 漢字 thé naïve", "nnnn tttt tintin thinning"], 330, ["<|end|>"], "<|end|>");
+        ["the thing is nothing, the king's ring: bring the thing in!", "漢字 the 漢字 thé naïve", "nnnn tttt tintin thinning"],
+        330, ["<|end|>"], "<|end|>");
 
     private static string RandomText(ulong seed, Func<string, bool> allowed)
     {
