@@ -55,6 +55,8 @@ internal static class Program
     {
         UserErrorException or LearnerException or DataFormatException or CheckpointException or RolloutWorkerException => e.Message,
         DllNotFoundException or TypeInitializationException { InnerException: DllNotFoundException } => (e.InnerException ?? e).Message,
+        // How TorchSharp says that libtorch cannot be loaded; a trace of the paths it tried may follow.
+        NotSupportedException when e.Message.Contains("libtorch", StringComparison.Ordinal) => e.Message.Split('\n')[0],
         AggregateException { InnerExceptions: [var only] } => Mendable(only),
         IOException or UnauthorizedAccessException => $"{e.Message} (a file could not be read or written)",
         _ => null,

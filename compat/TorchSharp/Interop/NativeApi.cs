@@ -152,7 +152,7 @@ internal static unsafe class NativeApi
     /// <summary>Throws when the native library is not there. The check vanishes once the JIT knows the field is null.</summary>
     public static void Ready()
     {
-        if (_loadError is not null) throw new DllNotFoundException(_loadError);
+        if (_loadError is not null) throw new NotSupportedException(_loadError);
     }
 
     public static string? LoadError => _loadError;
