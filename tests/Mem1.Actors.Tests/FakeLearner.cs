@@ -115,17 +115,17 @@ internal sealed class FakeLearner : IAsyncDisposable
 
     public static TaskLease NewLease(
         string episode, int turns, int attempt = 1, ulong seed = 5, int maxNewTokens = 100, string extra = "") => new()
-    {
-        TaskId = $"task-{episode}",
-        EpisodeId = episode,
-        Attempt = attempt,
-        Seed = seed,
-        Task = new TaskBody
         {
-            Objectives = { new ObjectiveBody { Id = "o", Question = $"{extra}{episode} turns={turns}", GoldenAnswers = { "a" } } },
-        },
-        Sampling = new SamplingParameters { Temperature = 1, TopP = 1, MaxNewTokens = maxNewTokens },
-    };
+            TaskId = $"task-{episode}",
+            EpisodeId = episode,
+            Attempt = attempt,
+            Seed = seed,
+            Task = new TaskBody
+            {
+                Objectives = { new ObjectiveBody { Id = "o", Question = $"{extra}{episode} turns={turns}", GoldenAnswers = { "a" } } },
+            },
+            Sampling = new SamplingParameters { Temperature = 1, TopP = 1, MaxNewTokens = maxNewTokens },
+        };
 
     private static LearnerMessage Ack(SubTrajectory turn) => new()
     {
