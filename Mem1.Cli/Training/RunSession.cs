@@ -13,6 +13,7 @@ internal sealed class RunSession : IDisposable
 {
     private readonly LearnerHost _host;
     private readonly RolloutWorker _worker;
+    private readonly CancellationTokenSource _ended;
 
     public RunSession(
         RunConfig config, DecoderConfig shape, IEnvironmentFactory environments, ITokenizer tokenizer, WeightPublisher publisher,
@@ -45,13 +46,27 @@ internal sealed class RunSession : IDisposable
             _host.DisposeAsync().AsTask().GetAwaiter().GetResult();
             throw;
         }
+
+        _ended = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        _ = _worker.Completion.ContinueWith(
+            _ => _ended.Cancel(), CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
+    }
+
+    /// <summary>Cancelled when the user asks to stop, and when the only worker has ended: nobody would play the tasks any more.</summary>
+    public CancellationToken Ended => _ended.Token;
+
+    /// <summary>Throws what ended the worker, if it failed.</summary>
+    public void ThrowIfWorkerFailed()
+    {
+        if (_worker.Completion.IsFaulted) _worker.Completion.GetAwaiter().GetResult();
     }
 
     public TaskLedger Ledger => _host.Ledger;
 
     public void Dispose()
     {
-        _worker.StopAsync(drain: false).GetAwaiter().GetResult();
+        _worker.DisposeAsync().AsTask().GetAwaiter().GetResult();
         _host.DisposeAsync().AsTask().GetAwaiter().GetResult();
+        _ended.Dispose();
     }
 }

@@ -139,8 +139,20 @@ internal sealed class TrainRun(RunConfig config, RunFolder folder, IRunReporter 
         var fingerprint = Fingerprint(model.Config);
         using var session = new RunSession(config, model.Config, environment.Factory, tokenizer, publisher, fingerprint, cancellationToken);
         var ledger = session.Ledger;
+        EvaluationResult? Evaluated(string when)
+        {
+            try
+            {
+                return Evaluate(environment, ledger, when, session.Ended);
+            }
+            catch (OperationCanceledException)
+            {
+                session.ThrowIfWorkerFailed();
+                throw;
+            }
+        }
 
-        var before = ReadEvaluation(state) ?? Evaluate(environment, ledger, "before PPO", cancellationToken);
+        var before = ReadEvaluation(state) ?? Evaluated("before PPO");
         var extra = WriteEvaluation(before);
         var last = config.Updates;
         var done = state.Update;
@@ -173,8 +185,9 @@ internal sealed class TrainRun(RunConfig config, RunFolder folder, IRunReporter 
                 }
             },
         });
-        done = loop.Run(state.Update + 1, last, cancellationToken);
+        done = loop.Run(state.Update + 1, last, session.Ended);
         if (done > saved) Save(done);
+        session.ThrowIfWorkerFailed();
 
         var interrupted = done < last;
         EvaluationResult? after = null;
@@ -182,7 +195,7 @@ internal sealed class TrainRun(RunConfig config, RunFolder folder, IRunReporter 
         {
             try
             {
-                after = Evaluate(environment, ledger, "after PPO", cancellationToken);
+                after = Evaluated("after PPO");
             }
             catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
             {

@@ -43,7 +43,7 @@ internal sealed class LearnerServiceImplementation(
 
         publisher.Published += OnPublished;
         workers.Add(session);
-        ledger.Join(session);
+        ledger.Join(session, hello.Held.Select(h => (h.EpisodeId, h.Attempt)).ToHashSet());
         log.LogDebug("Worker {Worker} joined", hello.WorkerId);
         var clean = false;
         try

@@ -209,10 +209,19 @@ public sealed class TaskLedger
         lock (_lock) Dispatch();
     }
 
-    internal void Join(ILeaseTarget target)
+    /// <summary>A session began.</summary>
+    /// <param name="target">The session.</param>
+    /// <param name="held">
+    /// The leases its worker still plays, as it said in its hello. A lease that was sent down a stream as it broke never arrived: it is
+    /// not among them, and goes to somebody now instead of waiting for its age.
+    /// </param>
+    internal void Join(ILeaseTarget target, IReadOnlySet<(string EpisodeId, int Attempt)> held)
     {
         lock (_lock)
         {
+            _targets.RemoveAll(t => t.WorkerId == target.WorkerId); // its old session: whatever is sent there is lost too
+            var lost = _entries.Values.Where(e => e.State == EntryState.Leased && e.Holder?.WorkerId == target.WorkerId && !held.Contains((e.Id, e.Attempt)));
+            foreach (var entry in lost.ToList()) Fail(entry, $"The lease was lost on its way to worker {target.WorkerId}.");
             _targets.Add(target);
             _absentSince.Remove(target.WorkerId);
             Dispatch();
@@ -228,6 +237,8 @@ public sealed class TaskLedger
         lock (_lock)
         {
             _targets.Remove(target);
+            // A newer session of the same worker has taken over: what this one held is that one's now.
+            if (_targets.Any(t => t.WorkerId == target.WorkerId)) return;
             if (!forGood)
             {
                 _absentSince[target.WorkerId] = _time.GetUtcNow();

@@ -12,7 +12,7 @@ public sealed class TaskLedgerTests
     {
         var ledger = NewLedger();
         var worker = new FakeWorker("w", credit: 100);
-        ledger.Join(worker);
+        Join(ledger, worker);
         var run = ledger.RunAsync(Requests(5), null, _limit);
         Assert.Equal(new LedgerCounts(0, 5, 0, 0, 0), ledger.Counts);
         foreach (var lease in worker.Leases.AsEnumerable().Reverse()) Play(ledger, lease);
@@ -28,8 +28,8 @@ public sealed class TaskLedgerTests
         var ledger = new TaskLedger(() => required, TimeSpan.FromMinutes(1), TimeProvider.System);
         var stale = new FakeWorker("stale", credit: 10) { AppliedVersion = 6 };
         var fresh = new FakeWorker("fresh", credit: 2) { AppliedVersion = 7 };
-        ledger.Join(stale);
-        ledger.Join(fresh);
+        Join(ledger, stale);
+        Join(ledger, fresh);
         var run = ledger.RunAsync(Requests(3), null, _limit);
         Assert.Empty(stale.Leases);
         Assert.Equal(2, fresh.Leases.Count);
@@ -45,7 +45,7 @@ public sealed class TaskLedgerTests
     {
         var ledger = NewLedger();
         var worker = new FakeWorker("w", credit: 100);
-        ledger.Join(worker);
+        Join(ledger, worker);
         var run = ledger.RunAsync(Requests(2), null, _limit);
         for (var attempt = 1; attempt <= TaskLedger.MaxAttempts; attempt++)
         {
@@ -67,11 +67,11 @@ public sealed class TaskLedgerTests
     {
         var ledger = NewLedger();
         var first = new FakeWorker("first", credit: 10);
-        ledger.Join(first);
+        Join(ledger, first);
         var run = ledger.RunAsync(Requests(4), null, _limit);
         Play(ledger, first.Leases[0]);
         var second = new FakeWorker("second", credit: 10);
-        ledger.Join(second);
+        Join(ledger, second);
         ledger.Leave(first, forGood: true, "gone");
         Assert.Equal(3, second.Leases.Count);
         Play(ledger, first.Leases[1]); // an attempt that is no longer leased is ignored
@@ -86,14 +86,14 @@ public sealed class TaskLedgerTests
         var time = new ManualTime();
         var ledger = new TaskLedger(() => 0, TimeSpan.FromMinutes(10), time);
         var worker = new FakeWorker("w", credit: 10);
-        ledger.Join(worker);
+        Join(ledger, worker);
         var run = ledger.RunAsync(Requests(2), null, _limit);
         ledger.Leave(worker, forGood: false, "broke");
         time.Now += TimeSpan.FromSeconds(20);
         ledger.ExpireLeases();
         Assert.Equal(2, ledger.Counts.Leased);
         var again = new FakeWorker("w", credit: 0);
-        ledger.Join(again);
+        Join(ledger, again, held: worker.Leases);
         foreach (var lease in worker.Leases) Play(ledger, lease);
         Assert.Equal(2, (await run).Count);
     }
@@ -105,12 +105,12 @@ public sealed class TaskLedgerTests
         var ledger = new TaskLedger(() => 0, TimeSpan.FromMinutes(10), time);
         var away = new FakeWorker("away", credit: 1);
         var slow = new FakeWorker("slow", credit: 1);
-        ledger.Join(away);
-        ledger.Join(slow);
+        Join(ledger, away);
+        Join(ledger, slow);
         var run = ledger.RunAsync(Requests(2), null, _limit);
         ledger.Leave(away, forGood: false, "broke");
         var good = new FakeWorker("good", credit: 10);
-        ledger.Join(good);
+        Join(ledger, good);
         time.Now += TimeSpan.FromSeconds(31);
         ledger.ExpireLeases();
         Assert.Single(good.Leases);
@@ -127,7 +127,7 @@ public sealed class TaskLedgerTests
     {
         var ledger = NewLedger();
         var worker = new FakeWorker("w", credit: 1);
-        ledger.Join(worker);
+        Join(ledger, worker);
         using var stop = new CancellationTokenSource();
         var run = ledger.RunAsync(Requests(3), null, stop.Token);
         await stop.CancelAsync();
@@ -146,7 +146,7 @@ public sealed class TaskLedgerTests
             var time = new ManualTime();
             var ledger = new TaskLedger(() => 0, TimeSpan.FromMinutes(1), time);
             var workers = Enumerable.Range(0, 3).Select(i => new FakeWorker($"w{i}", credit: 1000)).ToList();
-            foreach (var w in workers) ledger.Join(w);
+            foreach (var w in workers) Join(ledger, w);
             var run = ledger.RunAsync(Requests(30), null, _limit);
             for (var step = 0; step < 2000 && !run.IsCompleted; step++)
             {
@@ -177,6 +177,28 @@ public sealed class TaskLedgerTests
             Assert.Equal(new LedgerCounts(0, 0, 0, batch.Count, 30 - batch.Count), ledger.Counts);
         }
     }
+
+    [Fact]
+    public async Task A_lease_lost_on_its_way_is_leased_again_when_its_worker_comes_back_without_it()
+    {
+        var ledger = NewLedger();
+        var worker = new FakeWorker("w", credit: 10);
+        Join(ledger, worker);
+        var run = ledger.RunAsync(Requests(2), null, _limit);
+        var again = new FakeWorker("w", credit: 10);
+        Join(ledger, again, held: [worker.Leases[0]]); // the new session may be there before the old one is known to be gone
+        ledger.Leave(worker, forGood: false, "broke");
+        var lease = Assert.Single(again.Leases);
+        Assert.Equal((worker.Leases[1].TaskId, 2), (lease.TaskId, lease.Attempt));
+        ledger.ExpireLeases();
+        Assert.Equal(2, ledger.Counts.Leased);
+        Play(ledger, worker.Leases[0]);
+        Play(ledger, lease);
+        Assert.Equal(2, (await run).Count);
+    }
+
+    private static void Join(TaskLedger ledger, FakeWorker worker, IEnumerable<TaskLease>? held = null) =>
+        ledger.Join(worker, (held ?? []).Select(l => (l.EpisodeId, l.Attempt)).ToHashSet());
 
     private static TaskLedger NewLedger() => new(() => 0, TimeSpan.FromMinutes(1), TimeProvider.System);
 
