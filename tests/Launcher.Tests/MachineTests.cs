@@ -93,6 +93,19 @@ public sealed class MachineTests : IDisposable
         Assert.Equal(0, _sandbox.Run("x", ("Mem1Packages", "nuget")).Status);
     }
 
+    [Theory]
+    [InlineData("compat")]
+    [InlineData("nuget")]
+    public void Without_certificates_no_feed_would_be_trusted(string packages)
+    {
+        File.Delete(Path.Combine(_sandbox.Top, "certificates"));
+        var outcome = _sandbox.Run("x", ("Mem1Packages", packages));
+
+        Assert.Equal(2, outcome.Status);
+        Assert.Contains("--no-install-recommends ca-certificates\n", outcome.Error);
+        Assert.Equal(0, _sandbox.Run("x", ("Mem1Packages", packages), ("SSL_CERT_FILE", "/elsewhere")).Status);
+    }
+
     [Fact]
     public void A_libtorch_of_ones_own_takes_the_place_of_the_package()
     {

@@ -21,10 +21,13 @@ internal sealed class Sandbox : IDisposable
         foreach (var tool in s_tools)
             File.CreateSymbolicLink(Path.Combine(Bin, tool), Which(tool));
 
-        // The folders where an SDK may lie on a real machine are moved into the sandbox.
+        // The places of a real machine that the launcher looks at are moved into the sandbox.
         var script = File.ReadAllText(Path.Combine(Checkout, "mem1"));
         Assert.Contains(" /usr/share/dotnet/dotnet /usr/lib/dotnet/dotnet", script);
         script = script.Replace(" /usr/share/dotnet/dotnet /usr/lib/dotnet/dotnet", $" '{_top}/none/dotnet'", StringComparison.Ordinal);
+        Assert.Contains("-e /etc/ssl/certs/ca-certificates.crt", script);
+        script = script.Replace("/etc/ssl/certs/ca-certificates.crt", "$TOP/certificates", StringComparison.Ordinal);
+        File.WriteAllText(Path.Combine(_top, "certificates"), "");
         Write("mem1", script, executable: true);
         Write("Mem1.Cli/Mem1.Cli.csproj", "<Project />");
         Write("Mem1.Cli/Program.cs", "// one");
