@@ -21,11 +21,7 @@ internal sealed record EpisodeServices(
     ITokenizer Tokenizer,
     RolloutTelemetry Telemetry,
     TimeProvider Time,
-    ILoggerFactory Loggers)
-{
-    /// <summary>Tokens of the tag that closes an observation.</summary>
-    public int[] ObservationEnd { get; } = Tokenizer.Encode(Environments.ObservationEnd);
-}
+    ILoggerFactory Loggers);
 
 /// <summary>Plays one lease.</summary>
 internal sealed partial class EpisodeActor : ReceiveActor, IWithTimers
@@ -173,9 +169,8 @@ internal sealed partial class EpisodeActor : ReceiveActor, IWithTimers
         _uplink.Tell(new TurnPlayed(turn));
     }
 
-    private int[] Tokenise(string observation) => ResponseTokens.Clip(
-        _services.Tokenizer.Encode(observation), _options.MaxObservationTokens, _services.ObservationEnd,
-        _services.Environments.ObservationEnd, _services.Tokenizer);
+    private int[] Tokenise(string observation) => ObservationTokens.Encode(
+        _services.Tokenizer, observation, _services.Environments.ObservationEnd, _options.MaxObservationTokens);
 
     // 6. The next turn, or the end. The uplink accepts a turn as soon as it has room to keep it.
     private void OnTurnAccepted(TurnAccepted accepted)

@@ -4,7 +4,7 @@ using Mem1.Model;
 
 namespace Mem1.Actors;
 
-/// <summary>Where the parts of a response and of an observation lie, as counts of tokens.</summary>
+/// <summary>Where the parts of a response lie, as counts of tokens.</summary>
 internal static class ResponseTokens
 {
     /// <summary>
@@ -35,26 +35,6 @@ internal static class ResponseTokens
         return text[..end];
     }
 
-    /// <summary>
-    /// Cuts an observation to a number of tokens by taking tokens out of its middle: the tokens from the last closing tag on stay at
-    /// its end. Where these alone are too many, the closing tag alone stays.
-    /// </summary>
-    /// <param name="tokens">The observation.</param>
-    /// <param name="limit">How many tokens are kept at most.</param>
-    /// <param name="closing">The closing tag's own tokens, used where the tail is too long; shorter than the limit.</param>
-    /// <param name="observationEnd">The closing tag.</param>
-    /// <param name="tokenizer">Reads the tokens.</param>
-    public static int[] Clip(int[] tokens, int limit, int[] closing, string observationEnd, ITokenizer tokenizer)
-    {
-        if (tokens.Length <= limit)
-            return tokens;
-        var start = LastSuffixWith(observationEnd, tokens, tokenizer);
-        if (start < 0)
-            return tokens[..limit];
-        var tail = tokens.Length - start <= limit ? tokens[start..] : closing;
-        return [.. tokens[..(limit - tail.Length)], .. tail];
-    }
-
     // Whether a prefix holds the text never turns back to false as it grows (text is ASCII, so a cut character at the end cannot hide it),
     // hence bisection: n log n tokens decoded instead of n squared.
     private static int FirstPrefixWith(string text, int[] tokens, ITokenizer tokenizer)
@@ -71,24 +51,6 @@ internal static class ResponseTokens
                 low = middle;
         }
         return high;
-
-        bool Holds(ReadOnlySpan<int> part) => tokenizer.Decode(part).Contains(text, StringComparison.Ordinal);
-    }
-
-    private static int LastSuffixWith(string text, int[] tokens, ITokenizer tokenizer)
-    {
-        if (!Holds(tokens))
-            return -1;
-        var (low, high) = (0, tokens.Length);
-        while (high - low > 1)
-        {
-            var middle = low + ((high - low) / 2);
-            if (Holds(tokens.AsSpan(middle)))
-                low = middle;
-            else
-                high = middle;
-        }
-        return low;
 
         bool Holds(ReadOnlySpan<int> part) => tokenizer.Decode(part).Contains(text, StringComparison.Ordinal);
     }

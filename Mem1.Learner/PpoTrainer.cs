@@ -65,6 +65,7 @@ public sealed class PpoTrainer : IDisposable
     public UpdateStatistics Update(IReadOnlyList<Trajectory> batch, long update, long policyVersion)
     {
         if (batch.Count == 0) throw new ArgumentException("An update needs at least one trajectory.", nameof(batch));
+        if (batch.Any(t => t.Evaluation)) throw new ArgumentException("Evaluation episodes are never trained on.", nameof(batch));
 
         // 1. Score what was sampled under the current weights: values for the advantages, log-probs for the parity gauge.
         var scores = Scoring.Score(Model, _layout, batch, _temperature, _options.MicroBatchTokens, values: true);

@@ -73,7 +73,7 @@ public sealed class TrainingLoop(TaskLedger ledger, WeightPublisher publisher, P
                 batch);
         }
 
-        return last;
+        return Math.Max(first - 1, last);
     }
 
     /// <summary>Resident memory of this process, in bytes.</summary>

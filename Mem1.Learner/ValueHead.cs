@@ -9,9 +9,19 @@ public static class ValueHead
     /// <param name="weights">A decoder's.</param>
     /// <param name="hiddenSize">D; the head is as wide.</param>
     /// <param name="seed">Of the first layer; the second starts at zero, so that advantages start as plain returns.</param>
+    /// <exception cref="LearnerException">The weights carry a value head of another make.</exception>
     public static ModelWeights Ensure(ModelWeights weights, int hiddenSize, ulong seed)
     {
-        if (weights.Tensors.ContainsKey("value_head.fc1.weight")) return weights;
+        var found = weights.Tensors.Where(t => t.Key.StartsWith("value_head.", StringComparison.Ordinal)).ToList();
+        if (found.Count > 0)
+        {
+            var misfit = Shapes(hiddenSize).FirstOrDefault(s => !weights.Tensors.TryGetValue(s.Name, out var t) || !t.Shape.SequenceEqual(s.Shape));
+            if (misfit.Name is null && found.Count == Shapes(hiddenSize).Count) return weights;
+            var name = misfit.Name ?? found.First(t => Shapes(hiddenSize).All(s => s.Name != t.Key)).Key;
+            throw new LearnerException(
+                $"The checkpoint's value head is not this program's: {name} is missing, of another shape or unknown; remove all value_head.* tensors.");
+        }
+
         var random = Seeds.Generator(seed, 0x5648); // 0x5648: "VH", this purpose's own number
         var first = new float[hiddenSize * hiddenSize];
         for (var i = 0; i < first.Length; i++)
@@ -30,4 +40,10 @@ public static class ValueHead
         };
         return new ModelWeights(all);
     }
+
+    private static IReadOnlyList<(string Name, long[] Shape)> Shapes(long hiddenSize) =>
+    [
+        ("value_head.fc1.weight", [hiddenSize, hiddenSize]), ("value_head.fc1.bias", [hiddenSize]),
+        ("value_head.fc2.weight", [1, hiddenSize]), ("value_head.fc2.bias", [1]),
+    ];
 }

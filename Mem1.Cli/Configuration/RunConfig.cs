@@ -62,6 +62,8 @@ public sealed record RunConfig
             $"evaluation.objectives asks for more than the worlds' {WorldsOptions.MaxObjectives} objectives.");
         Check(Environment.Kind != EnvironmentKind.Worlds || Environment.MaxObjectives <= WorldsOptions.MaxObjectives,
             $"environment.max_objectives ({Environment.MaxObjectives}) is above the worlds' {WorldsOptions.MaxObjectives}.");
+        Check(Environment.Kind == EnvironmentKind.Worlds || Model.From != "built-in",
+            "model.from is built-in but environment.kind is retrieval: the built-in model knows the worlds' words only; use new or a checkpoint folder.");
         Check(!(Serial && Rollout.Threads > 1), $"serial is on but rollout.threads is {Rollout.Threads}; serial runs use 1.");
         return errors;
     }

@@ -20,7 +20,11 @@ internal sealed class RunSession : IDisposable
         long fingerprint, CancellationToken cancellationToken)
     {
         _host = LearnerHost.StartAsync(
-            new LearnerHostOptions { Port = config.Learner.Port }, publisher, fingerprint, loggers: null, cancellationToken)
+            new LearnerHostOptions
+            {
+                Limits = new TrajectoryLimits(shape.VocabularySize, shape.MaxPositions), Port = config.Learner.Port,
+            },
+            publisher, fingerprint, loggers: null, cancellationToken)
             .GetAwaiter().GetResult();
         try
         {

@@ -266,8 +266,8 @@ internal sealed class TrainRun(RunConfig config, RunFolder folder, IRunReporter 
 
     private void RequireShape(Checkpoint model, string path)
     {
-        // What a config leaves at its default was not asked for; only a built-in or resumed run must match its own record.
-        if (config.Model.From != "new" && !resume) return;
+        // A checkpoint of the user's own brings its shape with it; what the config leaves at its default was not asked for.
+        if (config.Model.From is not ("new" or "built-in")) return;
         if (model.Tokenizer is null) return;
         var expected = config.Model.ToDecoder(model.Config.VocabularySize);
         WeightLayout.Require(expected, model.Weights, path);

@@ -40,6 +40,7 @@ public static class TrainingCheckpoint
     {
         var target = Path.Combine(root, $"{Prefix}{state.Update}");
         var aside = $"{target}.partial";
+        var replaced = $"{target}.replaced";
         try
         {
             Directory.CreateDirectory(root);
@@ -56,8 +57,10 @@ public static class TrainingCheckpoint
             }
 
             AtomicFile.WriteText(Path.Combine(aside, StateFile), JsonSerializer.Serialize(state, Json));
-            if (Directory.Exists(target)) Directory.Delete(target, recursive: true); // the same step again, after a resume
+            if (Directory.Exists(replaced)) Directory.Delete(replaced, recursive: true);
+            if (Directory.Exists(target)) Directory.Move(target, replaced); // the same step again: it goes when the new one is in its place
             Directory.Move(aside, target);
+            if (Directory.Exists(replaced)) Directory.Delete(replaced, recursive: true);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -106,7 +109,12 @@ public static class TrainingCheckpoint
     public static void RestoreOptimiser(string folder, FlatAdamW optimiser, TrainingState state)
     {
         var path = Path.Combine(folder, OptimiserFile);
-        if (!File.Exists(path)) return; // written before the first update: moments are zero
+        if (!File.Exists(path))
+        {
+            if (state.Update == 0) return; // written before the first update: moments are zero
+            throw new LearnerException($"{path} is missing: the checkpoint of update {state.Update} is damaged; remove it to go on from an earlier one.");
+        }
+
         var moments = Safetensors.Read(path).Tensors;
         using var scope = NewDisposeScope();
         using var guard = no_grad();

@@ -78,8 +78,12 @@ public sealed class BehaviourCloning(CloningOptions options, ExpertTrajectories 
             if (expert.PlayAsync(task, seed, cancellationToken).AsTask().GetAwaiter().GetResult() is not { } trajectory)
             {
                 // A few tasks may be too long for the context; if all are, no amount of trying helps.
-                if (++refused > 1000 && batch.Count == 0)
-                    throw new InvalidOperationException("None of 1,000 expert episodes fits the model's context: raise model.max_positions.");
+                if (++refused > 1000 * (batch.Count + 1))
+                {
+                    throw new LearnerException(
+                        $"Of {refused + batch.Count} expert episodes {batch.Count} fit the model's context: raise model.max_positions.");
+                }
+
                 continue;
             }
 

@@ -1,5 +1,5 @@
 // Keeps: every function takes flat tensors over generated tokens only ([N], float32) and returns sums, so that micro-batches of any size
-// add up to the same token mean.
+// add up to the same token mean; finite log-probs give finite losses and gradients, however far apart two policies are.
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -19,6 +19,10 @@ public enum KlEstimator
 /// <summary>The clipped losses of PPO (Schulman et al., arXiv 1707.06347).</summary>
 public static class PpoLoss
 {
+    // Bound of differences of log-probs before exp: at 20 a ratio is 5e8, far beyond any trust interval, while at 89 it is infinite in
+    // single precision and its gradient, 0 times infinity, would be no number.
+    private const double MaxLogRatio = 20;
+
     /// <summary>-sum min(ratio A, clip(ratio, 1 - c, 1 + c) A), and how many tokens the clipped branch decided.</summary>
     /// <param name="logProbs">[N] of the policy in training; carries the gradient.</param>
     /// <param name="oldLogProbs">[N] of the policy that sampled.</param>
@@ -27,7 +31,7 @@ public static class PpoLoss
     /// <returns>Two scalars: the summed loss and the count.</returns>
     public static (Tensor Loss, Tensor Clipped) Policy(Tensor logProbs, Tensor oldLogProbs, Tensor advantages, double clip)
     {
-        var ratio = torch.exp(logProbs - oldLogProbs);
+        var ratio = torch.exp(torch.clamp(logProbs - oldLogProbs, -MaxLogRatio, MaxLogRatio));
         var plain = -advantages * ratio;
         var clipped = -advantages * torch.clamp(ratio, 1.0 - clip, 1.0 + clip);
         return (torch.maximum(plain, clipped).sum(), clipped.gt(plain).sum());
@@ -55,7 +59,7 @@ public static class PpoLoss
             case KlEstimator.K1: return logProbs - referenceLogProbs;
             case KlEstimator.K2: return (logProbs - referenceLogProbs).square() * 0.5;
             case KlEstimator.K3:
-                var d = referenceLogProbs - logProbs;
+                var d = torch.clamp(referenceLogProbs - logProbs, -MaxLogRatio, MaxLogRatio);
                 return torch.exp(d) - d - 1.0;
             default: throw new ArgumentOutOfRangeException(nameof(estimator));
         }

@@ -40,12 +40,20 @@ public sealed class FlatAdamW : IDisposable
     /// <summary>Takes one step on the accumulated gradients and zeroes them.</summary>
     /// <param name="settings">By group; a group that is left out does not move. The two policy groups are clipped by their joint norm.</param>
     /// <returns>Norm of the policy's gradient before clipping.</returns>
+    /// <exception cref="LearnerException">A gradient is not finite; nothing has moved.</exception>
     public double Step(Func<ParameterGroup, StepSettings?> settings)
     {
         using var scope = NewDisposeScope();
         using var guard = no_grad();
         double policyNorm = NormOf(ParameterGroup.PolicyMatrix, ParameterGroup.PolicyVector);
         double valueNorm = NormOf(ParameterGroup.Value);
+        if (!double.IsFinite(policyNorm) || !double.IsFinite(valueNorm))
+        {
+            throw new LearnerException(
+                $"Training has diverged: the gradient's norm is {policyNorm} (policy) and {valueNorm} (value head); "
+                + "lower the learning rate and go on from the last checkpoint.");
+        }
+
         foreach (var span in _parameters.Spans)
         {
             if (span.Length == 0 || settings(span.Group) is not { } s) continue;

@@ -1,4 +1,5 @@
 using System.Net;
+using System.Net.Sockets;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Hosting.Server;
@@ -15,6 +16,8 @@ public sealed class LearnerException(string message, Exception? inner = null) : 
 /// <summary>Where and how the learner listens.</summary>
 public sealed record LearnerHostOptions
 {
+    /// <summary>What sub-trajectories may hold: of the model that is trained.</summary>
+    public required TrajectoryLimits Limits { get; init; }
     /// <summary>Address to bind; loopback unless told otherwise.</summary>
     public string Address { get; init; } = "127.0.0.1";
     /// <summary>Port; 0 takes a free one.</summary>
@@ -28,15 +31,21 @@ public sealed record LearnerHostOptions
 /// <summary>The learner's gRPC server: ledger and weights behind Kestrel's HTTP/2.</summary>
 public sealed class LearnerHost : IAsyncDisposable
 {
+    // A sub-trajectory takes about 3 bytes per context token and 8 per generated one, so this holds a context of millions of tokens while a
+    // worker that sends rubbish cannot make the learner take in more.
+    private const int MaxMessageBytes = 16 * 1024 * 1024;
+
+    // Often enough that a lease outlives its limit by little; a pass over the open leases is cheap.
+    private static readonly TimeSpan ExpiryInterval = TimeSpan.FromSeconds(5);
+
     private readonly WebApplication _application;
     private readonly CancellationTokenSource _stopping;
-    private readonly WorkerRegistry _workers;
     private readonly ITimer _expiry;
 
     private LearnerHost(
-        WebApplication application, CancellationTokenSource stopping, WorkerRegistry workers, ITimer expiry, TaskLedger ledger, Uri address)
+        WebApplication application, CancellationTokenSource stopping, ITimer expiry, TaskLedger ledger, Uri address)
     {
-        (_application, _stopping, _workers, _expiry, Ledger, Address) = (application, stopping, workers, expiry, ledger, address);
+        (_application, _stopping, _expiry, Ledger, Address) = (application, stopping, expiry, ledger, address);
     }
 
     /// <summary>Where it listens.</summary>
@@ -45,28 +54,27 @@ public sealed class LearnerHost : IAsyncDisposable
     /// <summary>The tasks.</summary>
     public TaskLedger Ledger { get; }
 
-    /// <summary>Connected workers.</summary>
-    public int Workers => _workers.Count;
-
     /// <summary>Starts to listen.</summary>
     /// <exception cref="LearnerException">The address cannot be bound.</exception>
     public static async Task<LearnerHost> StartAsync(
-        LearnerHostOptions options, WeightPublisher publisher, long modelFingerprint, ILoggerFactory? loggers, CancellationToken cancellationToken)
+        LearnerHostOptions options, WeightPublisher publisher, long modelFingerprint, ILoggerFactory? loggers,
+        CancellationToken cancellationToken)
     {
+        if (!IPAddress.TryParse(options.Address, out var bind))
+            throw new LearnerException($"The learner cannot listen on \"{options.Address}\": that is not an IP address.");
         var stopping = new CancellationTokenSource();
-        var workers = new WorkerRegistry();
-        var ledger = new TaskLedger(() => publisher.Version, options.LeaseLimit, TimeProvider.System);
+        var ledger = new TaskLedger(() => publisher.Version, options.LeaseLimit, options.Limits, TimeProvider.System);
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
         builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>
         {
-            kestrel.Listen(IPAddress.Parse(options.Address), options.Port, listen => listen.Protocols = HttpProtocols.Http2);
+            kestrel.Listen(bind, options.Port, listen => listen.Protocols = HttpProtocols.Http2);
             kestrel.AddServerHeader = false;
         });
         builder.Services.AddRoutingCore();
         if (loggers is not null) builder.Services.AddSingleton(loggers);
         builder.Services.AddLogging();
-        builder.Services.AddGrpc();
-        builder.Services.AddSingleton(ledger).AddSingleton(publisher).AddSingleton(workers)
+        builder.Services.AddGrpc(grpc => grpc.MaxReceiveMessageSize = MaxMessageBytes);
+        builder.Services.AddSingleton(ledger).AddSingleton(publisher)
             .AddSingleton(new LearnerServiceOptions(modelFingerprint, options.SilenceLimit, stopping.Token))
             .AddSingleton<LearnerServiceImplementation>();
         var application = builder.Build();
@@ -76,17 +84,20 @@ public sealed class LearnerHost : IAsyncDisposable
         {
             await application.StartAsync(cancellationToken).ConfigureAwait(false);
         }
-        catch (IOException e)
+        catch (Exception e)
         {
             await application.DisposeAsync().ConfigureAwait(false);
             stopping.Dispose();
+            // Kestrel says "in use" with an IOException and everything else (no right to the port, no such address) with the socket's own.
+            if (e is not (IOException or SocketException)) throw;
             throw new LearnerException(
-                $"The learner cannot listen on {options.Address}:{options.Port} ({e.InnerException?.Message ?? e.Message}); free the port or choose another with learner.port.", e);
+                $"The learner cannot listen on {options.Address}:{options.Port} ({e.InnerException?.Message ?? e.Message}); "
+                + "free the port or choose another with learner.port.", e);
         }
 
         var bound = application.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First();
-        var expiry = TimeProvider.System.CreateTimer(_ => ledger.ExpireLeases(), null, TimeSpan.FromSeconds(5), TimeSpan.FromSeconds(5));
-        return new LearnerHost(application, stopping, workers, expiry, ledger, new Uri(bound));
+        var expiry = TimeProvider.System.CreateTimer(_ => ledger.ExpireLeases(), null, ExpiryInterval, ExpiryInterval);
+        return new LearnerHost(application, stopping, expiry, ledger, new Uri(bound));
     }
 
     /// <summary>Ends all sessions and stops listening.</summary>

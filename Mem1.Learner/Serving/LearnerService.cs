@@ -10,10 +10,13 @@ namespace Mem1.Learner;
 
 /// <summary>The learner's gRPC surface (rollout.proto).</summary>
 internal sealed class LearnerServiceImplementation(
-    TaskLedger ledger, WeightPublisher publisher, WorkerRegistry workers, LearnerServiceOptions options, ILogger<LearnerServiceImplementation> log)
+    TaskLedger ledger, WeightPublisher publisher, LearnerServiceOptions options, ILogger<LearnerServiceImplementation> log)
     : LearnerService.LearnerServiceBase
 {
     public const int ProtocolVersion = 1;
+
+    // Acknowledgements queued when a worker leaves go out within this, or its next session asks for them again.
+    private static readonly TimeSpan FarewellLimit = TimeSpan.FromSeconds(2);
 
     public override async Task Connect(
         IAsyncStreamReader<WorkerMessage> requestStream, IServerStreamWriter<LearnerMessage> responseStream, ServerCallContext context)
@@ -30,42 +33,46 @@ internal sealed class LearnerServiceImplementation(
         if (hello.WorkerId.Length is 0 or > 200)
             throw new RpcException(new Status(StatusCode.InvalidArgument, "Hello.worker_id must have 1 to 200 characters."));
 
-        var session = new WorkerSession(hello.WorkerId);
+        if (hello.MaxEpisodes < 1)
+            throw new RpcException(new Status(StatusCode.InvalidArgument, "Hello.max_episodes must be at least 1."));
+
+        using var session = new WorkerSession(hello.WorkerId, hello.MaxEpisodes);
+        using var joined = CancellationTokenSource.CreateLinkedTokenSource(stop.Token, session.Aborted);
+        var welcomed = publisher.Version;
         session.TryWrite(new LearnerMessage
         {
-            Welcome = new Welcome { PolicyVersion = publisher.Version, ModelFingerprint = options.ModelFingerprint },
+            Welcome = new Welcome { PolicyVersion = welcomed, ModelFingerprint = options.ModelFingerprint },
         });
-        var writing = WriteAsync(session, responseStream, stop);
-        void OnPublished(long version)
-        {
-            if (!session.TryWrite(new LearnerMessage { Weights = new WeightsNotice { PolicyVersion = version } })) stop.Cancel();
-        }
-
-        publisher.Published += OnPublished;
-        workers.Add(session);
-        ledger.Join(session, hello.Held.Select(h => (h.EpisodeId, h.Attempt)).ToHashSet());
-        log.LogDebug("Worker {Worker} joined", hello.WorkerId);
+        void Announce(long version) => session.TryWrite(new LearnerMessage { Weights = new WeightsNotice { PolicyVersion = version } });
+        var writing = WriteAsync(session, responseStream, joined.Token);
         var clean = false;
         try
         {
-            do
+            publisher.Published += Announce;
+            if (publisher.Version is var newest && newest != welcomed) Announce(newest); // published between welcome and subscription
+            ledger.Join(session, hello.Held.Select(h => (h.EpisodeId, h.Attempt)).ToHashSet());
+            log.LogDebug("Worker {Worker} joined", hello.WorkerId);
+            while (true)
             {
                 stop.CancelAfter(options.SilenceLimit);
-                clean = !await MoveNext(requestStream, stop.Token).ConfigureAwait(false);
-                if (!clean && !Take(session, requestStream.Current))
-                    throw new RpcException(new Status(StatusCode.ResourceExhausted, "The worker does not read its stream."));
+                if (!await MoveNext(requestStream, joined.Token).ConfigureAwait(false)) break;
+                Take(session, requestStream.Current);
             }
-            while (!clean);
+
+            clean = true;
+        }
+        catch (RpcException) when (session.Aborted.IsCancellationRequested)
+        {
+            throw new RpcException(new Status(StatusCode.ResourceExhausted, "The worker does not read its stream."));
         }
         finally
         {
-            publisher.Published -= OnPublished;
-            workers.Remove(session);
+            publisher.Published -= Announce;
             session.Close();
             // A worker that half-closes its stream has left for good; one whose stream broke may come back with what it holds.
             ledger.Leave(session, forGood: clean, $"Worker {hello.WorkerId} left.");
             log.LogDebug("Worker {Worker} left ({How})", hello.WorkerId, clean ? "clean" : "broken stream");
-            stop.CancelAfter(TimeSpan.FromSeconds(2)); // what is queued may still go out, but not for ever
+            stop.CancelAfter(FarewellLimit); // what is queued may still go out, but not for ever
             await writing.ConfigureAwait(false);
         }
     }
@@ -88,33 +95,32 @@ internal sealed class LearnerServiceImplementation(
         }
     }
 
-    /// <summary>False when the worker's queue is full.</summary>
-    private bool Take(WorkerSession session, WorkerMessage message)
+    private void Take(WorkerSession session, WorkerMessage message)
     {
         switch (message.BodyCase)
         {
             case WorkerMessage.BodyOneofCase.SubTrajectory:
                 var sub = message.SubTrajectory;
-                if (!ledger.Add(sub)) return true;
-                return session.TryWrite(new LearnerMessage
+                ledger.Add(session.WorkerId, sub);
+                session.TryWrite(new LearnerMessage
                 {
                     Ack = new Acknowledgement { EpisodeId = sub.EpisodeId, Attempt = sub.Attempt, Turn = sub.Turn },
                 });
+                break;
             case WorkerMessage.BodyOneofCase.Credit:
                 session.AddCredit(message.Credit.Episodes);
                 ledger.Wake();
-                return true;
+                break;
             case WorkerMessage.BodyOneofCase.WeightsApplied:
                 session.AppliedVersion = message.WeightsApplied.PolicyVersion;
                 ledger.Wake();
-                return true;
+                break;
             case WorkerMessage.BodyOneofCase.LeaseReturned:
-                ledger.Return(message.LeaseReturned.EpisodeId, message.LeaseReturned.Attempt,
+                ledger.Return(session.WorkerId, message.LeaseReturned.EpisodeId, message.LeaseReturned.Attempt,
                     $"Worker {session.WorkerId} gave it back: {message.LeaseReturned.Reason}");
-                return true;
+                break;
             case WorkerMessage.BodyOneofCase.Heartbeat:
-                session.LastHeartbeat = message.Heartbeat;
-                return true;
+                break; // that it came is all it says here: the worker lives
             default:
                 throw new RpcException(new Status(StatusCode.InvalidArgument, $"A worker may not send {message.BodyCase} here."));
         }
@@ -132,17 +138,18 @@ internal sealed class LearnerServiceImplementation(
         }
     }
 
-    private static async Task WriteAsync(WorkerSession session, IServerStreamWriter<LearnerMessage> stream, CancellationTokenSource stop)
+    private static async Task WriteAsync(
+        WorkerSession session, IServerStreamWriter<LearnerMessage> stream, CancellationToken cancellationToken)
     {
         try
         {
-            await foreach (var message in session.Outgoing.ReadAllAsync(stop.Token).ConfigureAwait(false))
-                await stream.WriteAsync(message, stop.Token).ConfigureAwait(false);
+            await foreach (var message in session.Outgoing.ReadAllAsync(cancellationToken).ConfigureAwait(false))
+                await stream.WriteAsync(message, cancellationToken).ConfigureAwait(false);
         }
         catch (Exception e) when (e is OperationCanceledException or RpcException or InvalidOperationException or IOException)
         {
             // The stream is gone; the reading side ends the session.
-            await stop.CancelAsync().ConfigureAwait(false);
+            session.Abort();
         }
     }
 }
@@ -155,23 +162,31 @@ internal sealed class LearnerServiceImplementation(
 internal sealed record LearnerServiceOptions(
     long ModelFingerprint, TimeSpan SilenceLimit, CancellationToken Stopping, int ChunkBytes = 64 * 1024);
 
-/// <summary>One connected worker.</summary>
-internal sealed class WorkerSession(string workerId) : ILeaseTarget
+/// <summary>One connected worker. Thread-safe: the session's own tasks, the ledger and the trainer use it at once.</summary>
+internal sealed class WorkerSession(string workerId, int maxEpisodes) : ILeaseTarget, IDisposable
 {
     // Leases in flight are bounded by credit; acknowledgements and notices are small. A worker this far behind is not reading.
     private const int QueueLimit = 8192;
 
+    // Leases of a whole credit fit the queue with room for everything else.
+    private const int MaxCredit = QueueLimit / 2;
+
+    private readonly Lock _lock = new();
+    private readonly CancellationTokenSource _aborted = new();
     private readonly Channel<LearnerMessage> _outgoing = Channel.CreateBounded<LearnerMessage>(
         new BoundedChannelOptions(QueueLimit) { SingleReader = true, FullMode = BoundedChannelFullMode.Wait });
 
+    private readonly int _creditLimit = Math.Min(maxEpisodes, MaxCredit);
     private int _credit;
     private long _appliedVersion = -1;
+    private bool _closed;
 
     public string WorkerId { get; } = workerId;
 
     public ChannelReader<LearnerMessage> Outgoing => _outgoing.Reader;
 
-    public Heartbeat? LastHeartbeat { get; set; }
+    /// <summary>Cancelled when the session has to end: its worker does not read, or its stream is gone.</summary>
+    public CancellationToken Aborted => _aborted.Token;
 
     public long AppliedVersion
     {
@@ -181,44 +196,47 @@ internal sealed class WorkerSession(string workerId) : ILeaseTarget
 
     public int Credit => Volatile.Read(ref _credit);
 
+    /// <summary>Grants credit; never more in all than the worker said it can play.</summary>
     public void AddCredit(int episodes)
     {
-        if (episodes > 0) Interlocked.Add(ref _credit, episodes);
+        lock (_lock) _credit = (int)Math.Clamp((long)_credit + Math.Max(0, episodes), 0, _creditLimit);
     }
 
-    public bool TryWrite(LearnerMessage message) => _outgoing.Writer.TryWrite(message);
+    /// <summary>Queues a message, or ends the session when the queue is full. False when nothing will be sent any more.</summary>
+    public bool TryWrite(LearnerMessage message)
+    {
+        if (_outgoing.Writer.TryWrite(message)) return true;
+        Abort();
+        return false;
+    }
 
     public bool TrySend(TaskLease lease)
     {
         if (!TryWrite(new LearnerMessage { Lease = lease })) return false;
-        Interlocked.Decrement(ref _credit);
+        lock (_lock) _credit--;
         return true;
     }
 
-    public void Close() => _outgoing.Writer.TryComplete();
-}
-
-/// <summary>The sessions of now, for metrics.</summary>
-internal sealed class WorkerRegistry
-{
-    private readonly Lock _lock = new();
-    private readonly List<WorkerSession> _sessions = [];
-
-    public int Count
+    /// <summary>Nothing more is queued; what is may still go out.</summary>
+    public void Close()
     {
-        get
+        lock (_lock) _closed = true;
+        _outgoing.Writer.TryComplete();
+    }
+
+    /// <summary>Ends the session, from whatever thread noticed that it must end; that thread never waits for the session's own work.</summary>
+    public void Abort()
+    {
+        lock (_lock)
         {
-            lock (_lock) return _sessions.Count;
+            // Under the lock, so that it is never disposed of meanwhile; asynchronous, so that no callback runs under it.
+            if (!_closed) _ = _aborted.CancelAsync();
         }
     }
 
-    public void Add(WorkerSession session)
+    public void Dispose()
     {
-        lock (_lock) _sessions.Add(session);
-    }
-
-    public void Remove(WorkerSession session)
-    {
-        lock (_lock) _sessions.Remove(session);
+        Close();
+        _aborted.Dispose();
     }
 }

@@ -2,7 +2,10 @@
 //  * every task is in exactly one state: pending -> leased -> buffered -> consumed, or quarantined; the counts always add up;
 //  * a lease dies with its worker, on return, or by age, and the task is leased again with the same seed; nothing is dropped silently;
 //  * a task is leased only to a worker that has the newest weights in place, so a synchronous batch is sampled under one version;
-//  * results come back in the order the tasks were asked for, whatever order they finished in.
+//  * only the worker that holds a lease can finish or return it; what it sends is checked against the task before it counts;
+//  * results come back in the order the tasks were asked for, whatever order they finished in;
+//  * no foreign code runs under the lock but ILeaseTarget's, which only queues.
+using System.Threading.Channels;
 using Mem1.Environments;
 using Mem1.Protocol.V1;
 
@@ -25,7 +28,7 @@ public sealed record TaskRequest(EnvironmentTask Task, ulong Seed, float Tempera
 /// <param name="Quarantined">Given up, with evidence.</param>
 public readonly record struct LedgerCounts(int Pending, int Leased, int Buffered, int Consumed, int Quarantined)
 {
-    /// <summary>All tasks ever asked for.</summary>
+    /// <summary>All tasks ever asked for, but for those of batches that were cancelled: they leave the ledger.</summary>
     public int Total => Pending + Leased + Buffered + Consumed + Quarantined;
 }
 
@@ -44,7 +47,7 @@ internal interface ILeaseTarget
 
     int Credit { get; }
 
-    /// <summary>Sends a lease and takes one credit; false when the session is closing.</summary>
+    /// <summary>Queues a lease and takes one credit, without blocking; false when the session is closing.</summary>
     bool TrySend(TaskLease lease);
 }
 
@@ -57,11 +60,14 @@ public sealed class TaskLedger
     // A worker whose stream broke reconnects within seconds or not at all; its leases wait this long for it.
     private static readonly TimeSpan AbsenceLimit = TimeSpan.FromSeconds(30);
 
+    // Reasons come from workers and are kept for the whole run: enough for a sentence.
+    private const int MaxReasonLength = 500;
+
     private readonly Lock _lock = new();
     private readonly TimeProvider _time;
     private readonly TimeSpan _leaseLimit;
     private readonly Func<long> _requiredVersion;
-    private readonly TrajectoryAssembler _assembler = new();
+    private readonly TrajectoryAssembler _assembler;
     private readonly Dictionary<string, Entry> _entries = new(StringComparer.Ordinal); // pending, leased and buffered tasks
     private readonly LinkedList<Entry> _pending = new();
     private readonly List<ILeaseTarget> _targets = [];
@@ -72,10 +78,12 @@ public sealed class TaskLedger
     /// <summary>Makes an empty ledger.</summary>
     /// <param name="requiredVersion">The version a worker must have in place to get a lease now.</param>
     /// <param name="leaseLimit">Age at which a lease dies.</param>
+    /// <param name="limits">What a sub-trajectory may hold.</param>
     /// <param name="time">Clock.</param>
-    public TaskLedger(Func<long> requiredVersion, TimeSpan leaseLimit, TimeProvider time)
+    public TaskLedger(Func<long> requiredVersion, TimeSpan leaseLimit, TrajectoryLimits limits, TimeProvider time)
     {
         (_requiredVersion, _leaseLimit, _time) = (requiredVersion, leaseLimit, time);
+        _assembler = new TrajectoryAssembler(limits);
     }
 
     /// <summary>Counts by state.</summary>
@@ -106,31 +114,35 @@ public sealed class TaskLedger
 
     /// <summary>Has tasks played and waits for all of them.</summary>
     /// <param name="requests">Tasks; their ids must be new.</param>
-    /// <param name="progress">Called with the number of finished tasks, from the ledger's lock: be quick.</param>
+    /// <param name="progress">Called with the number of finished tasks, one call at a time, never from the ledger's lock.</param>
     /// <param name="cancellationToken">Gives the whole batch up; its tasks leave the ledger.</param>
     /// <returns>The trajectories in the order of the requests; quarantined tasks are missing.</returns>
+    /// <exception cref="ArgumentException">A task's id is in the ledger already; none of the tasks was taken.</exception>
     public async Task<IReadOnlyList<Trajectory>> RunAsync(
         IReadOnlyList<TaskRequest> requests, Action<int>? progress, CancellationToken cancellationToken)
     {
-        var batch = new Batch(requests.Count, progress);
-        var mine = new List<Entry>(requests.Count);
+        var batch = new Batch(requests.Count);
+        var mine = requests.Select(request => new Entry(request, batch)).ToList();
         lock (_lock)
         {
-            foreach (var request in requests)
+            var ids = new HashSet<string>(StringComparer.Ordinal);
+            if (mine.FirstOrDefault(e => !ids.Add(e.Id) || _entries.ContainsKey(e.Id)) is { } twice)
+                throw new ArgumentException($"Task {twice.Id} is already in the ledger.", nameof(requests));
+            foreach (var entry in mine)
             {
-                var entry = new Entry(request, batch);
-                if (!_entries.TryAdd(request.Task.Id, entry))
-                    throw new ArgumentException($"Task {request.Task.Id} is already in the ledger.", nameof(requests));
+                _entries.Add(entry.Id, entry);
                 entry.Node = _pending.AddLast(entry);
-                mine.Add(entry);
             }
 
             Dispatch();
         }
 
+        var complete = false;
         try
         {
-            if (requests.Count > 0) await batch.Done.Task.WaitAsync(cancellationToken).ConfigureAwait(false);
+            await foreach (var finished in batch.Finished.ReadAllAsync(cancellationToken).ConfigureAwait(false))
+                progress?.Invoke(finished);
+            complete = true;
         }
         finally
         {
@@ -138,7 +150,7 @@ public sealed class TaskLedger
             {
                 foreach (var entry in mine)
                 {
-                    if (_entries.Remove(entry.Id) && entry.State == EntryState.Buffered) _consumed++;
+                    if (_entries.Remove(entry.Id) && complete) _consumed++;
                     if (entry.Node is { } node) _pending.Remove(node);
                     entry.Node = null;
                     if (entry.State == EntryState.Leased) _assembler.Forget(entry.Id, entry.Attempt);
@@ -149,16 +161,24 @@ public sealed class TaskLedger
         return [.. mine.Where(e => e.Trajectory is not null).Select(e => e.Trajectory!)];
     }
 
-    /// <summary>Takes one turn from a worker.</summary>
-    /// <returns>True when it may be acknowledged: it is held, was held before, or will never be wanted.</returns>
-    public bool Add(SubTrajectory sub)
+    /// <summary>
+    /// Takes one turn from a worker. It may be acknowledged afterwards whatever became of it: it is held, was held before, was refused, or
+    /// is of an episode nobody waits for (an older attempt, a batch given up), and the worker can forget it.
+    /// </summary>
+    /// <param name="workerId">Who sent it.</param>
+    /// <param name="sub">The turn.</param>
+    public void Add(string workerId, SubTrajectory sub)
     {
         lock (_lock)
         {
-            // An episode nobody waits for (an older attempt, a batch given up) is acknowledged so that the worker forgets it.
-            if (!_entries.TryGetValue(sub.EpisodeId, out var entry) || entry.State != EntryState.Leased || entry.Attempt != sub.Attempt)
-                return true;
-            var result = _assembler.Add(sub);
+            if (Leased(workerId, sub.EpisodeId, sub.Attempt) is not { } entry) return;
+            if (entry.Contradiction(sub) is { } contradiction)
+            {
+                Fail(entry, contradiction);
+                return;
+            }
+
+            var result = _assembler.Add(sub, _requiredVersion());
             switch (result.Outcome)
             {
                 case AssemblyOutcome.Completed:
@@ -171,18 +191,19 @@ public sealed class TaskLedger
                     Fail(entry, result.Reason!);
                     break;
             }
-
-            return true;
         }
     }
 
     /// <summary>A worker gives a lease up.</summary>
-    public void Return(string episodeId, int attempt, string reason)
+    /// <param name="workerId">Who holds it.</param>
+    /// <param name="episodeId">Of the lease.</param>
+    /// <param name="attempt">Of the lease.</param>
+    /// <param name="reason">One sentence.</param>
+    public void Return(string workerId, string episodeId, int attempt, string reason)
     {
         lock (_lock)
         {
-            if (_entries.TryGetValue(episodeId, out var entry) && entry.State == EntryState.Leased && entry.Attempt == attempt)
-                Fail(entry, reason);
+            if (Leased(workerId, episodeId, attempt) is { } entry) Fail(entry, reason);
         }
     }
 
@@ -200,6 +221,9 @@ public sealed class TaskLedger
                 else if (_absentSince.TryGetValue(worker, out var since) && now - since > AbsenceLimit)
                     Fail(entry, $"Worker {worker} has been gone for more than {AbsenceLimit.TotalSeconds:0} s.");
             }
+
+            // Past the limit an absent worker holds nothing any more; it may never come back under its name.
+            foreach (var gone in _absentSince.Where(a => now - a.Value > AbsenceLimit).Select(a => a.Key).ToList()) _absentSince.Remove(gone);
         }
     }
 
@@ -220,8 +244,16 @@ public sealed class TaskLedger
         lock (_lock)
         {
             _targets.RemoveAll(t => t.WorkerId == target.WorkerId); // its old session: whatever is sent there is lost too
-            var lost = _entries.Values.Where(e => e.State == EntryState.Leased && e.Holder?.WorkerId == target.WorkerId && !held.Contains((e.Id, e.Attempt)));
-            foreach (var entry in lost.ToList()) Fail(entry, $"The lease was lost on its way to worker {target.WorkerId}.");
+            var lost = _entries.Values.Where(e => e.State == EntryState.Leased && e.Holder?.WorkerId == target.WorkerId
+                && !held.Contains((e.Id, e.Attempt)));
+            foreach (var entry in lost.ToList())
+            {
+                // Nobody began to play it, so it says nothing about the task and costs it no failure.
+                _assembler.Forget(entry.Id, entry.Attempt);
+                entry.Holder = null;
+                MakePending(entry);
+            }
+
             _targets.Add(target);
             _absentSince.Remove(target.WorkerId);
             Dispatch();
@@ -255,8 +287,10 @@ public sealed class TaskLedger
         var required = _requiredVersion();
         while (_pending.First is { Value: var entry } node)
         {
-            // The worker with the most free places first: batches spread evenly.
-            var target = _targets.Where(t => t.Credit > 0 && t.AppliedVersion >= required).MaxBy(t => t.Credit);
+            // A worker that has not failed at the task before one that has; among those the one with the most free places, so that batches
+            // spread evenly.
+            var target = _targets.Where(t => t.Credit > 0 && t.AppliedVersion == required)
+                .MaxBy(t => (!entry.FailedOn.Contains(t.WorkerId), t.Credit));
             if (target is null) return;
             entry.Attempt++;
             if (!target.TrySend(entry.ToLease()))
@@ -271,12 +305,18 @@ public sealed class TaskLedger
         }
     }
 
+    /// <summary>The entry of a lease that a worker holds, or null.</summary>
+    private Entry? Leased(string workerId, string episodeId, int attempt) =>
+        _entries.TryGetValue(episodeId, out var entry) && entry.State == EntryState.Leased && entry.Attempt == attempt
+            && entry.Holder!.WorkerId == workerId ? entry : null;
+
     private void Fail(Entry entry, string reason)
     {
         _assembler.Forget(entry.Id, entry.Attempt);
-        entry.Reasons.Add(reason);
+        entry.Reasons.Add(reason.Length <= MaxReasonLength ? reason : reason[..MaxReasonLength]);
+        entry.FailedOn.Add(entry.Holder!.WorkerId);
         entry.Holder = null;
-        if (entry.Attempt >= MaxAttempts)
+        if (entry.Reasons.Count >= MaxAttempts)
         {
             _entries.Remove(entry.Id);
             entry.State = EntryState.Quarantined;
@@ -285,9 +325,14 @@ public sealed class TaskLedger
             return;
         }
 
+        MakePending(entry);
+        Dispatch();
+    }
+
+    private void MakePending(Entry entry)
+    {
         entry.State = EntryState.Pending;
         entry.Node = _pending.AddLast(entry);
-        Dispatch();
     }
 
     private enum EntryState
@@ -309,6 +354,18 @@ public sealed class TaskLedger
         public LinkedListNode<Entry>? Node { get; set; }
         public Trajectory? Trajectory { get; set; }
         public List<string> Reasons { get; } = [];
+        public HashSet<string> FailedOn { get; } = new(StringComparer.Ordinal);
+
+        /// <summary>What a turn says that its lease does not; null when they agree.</summary>
+        public string? Contradiction(SubTrajectory sub)
+        {
+            var where = $"Sub-trajectory {sub.EpisodeId}/{sub.Turn}";
+            if (sub.TaskId != Id) return $"{where} names another task than its lease.";
+            if (sub.Evaluation != request.Evaluation) return $"{where} takes a training episode for an evaluation, or the other way round.";
+            if (sub.Outcome is { } outcome && outcome.ExactMatch.Count != request.Task.Objectives.Count)
+                return $"{where} scores {outcome.ExactMatch.Count} objectives of a task that has {request.Task.Objectives.Count}.";
+            return null;
+        }
 
         public TaskLease ToLease()
         {
@@ -336,17 +393,26 @@ public sealed class TaskLedger
         }
     }
 
-    private sealed class Batch(int size, Action<int>? progress)
+    private sealed class Batch
     {
-        private int _finished;
+        // One number per finished task, so that whoever waits can report each of them outside the lock. Never longer than the batch.
+        private readonly Channel<int> _finished = Channel.CreateUnbounded<int>(new UnboundedChannelOptions { SingleReader = true });
+        private readonly int _size;
+        private int _count;
 
-        public TaskCompletionSource Done { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        public Batch(int size)
+        {
+            _size = size;
+            if (size == 0) _finished.Writer.Complete();
+        }
+
+        /// <summary>How many tasks are finished, each time one is; ends with the last.</summary>
+        public ChannelReader<int> Finished => _finished.Reader;
 
         public void Finish()
         {
-            _finished++; // not inside the call below: a null progress would not evaluate it
-            progress?.Invoke(_finished);
-            if (_finished == size) Done.TrySetResult();
+            _finished.Writer.TryWrite(++_count);
+            if (_count == _size) _finished.Writer.Complete();
         }
     }
 }

@@ -19,12 +19,13 @@ public sealed class WeightPublisher(Func<ModelWeights, byte[]> serialise)
 
     private readonly Lock _lock = new();
     private readonly SortedDictionary<long, WeightBlob> _blobs = [];
+    private long _version = -1;
 
     /// <summary>Raised after a version can be pulled; handlers must be quick and not throw.</summary>
     public event Action<long>? Published;
 
     /// <summary>The newest version; -1 before the first.</summary>
-    public long Version { get; private set; } = -1;
+    public long Version => Volatile.Read(ref _version);
 
     /// <summary>Makes a version available.</summary>
     /// <exception cref="ArgumentOutOfRangeException">The version is not newer than the newest.</exception>
@@ -37,7 +38,7 @@ public sealed class WeightPublisher(Func<ModelWeights, byte[]> serialise)
         {
             _blobs.Add(version, blob);
             while (_blobs.Count > Kept) _blobs.Remove(_blobs.Keys.First());
-            Version = version;
+            Volatile.Write(ref _version, version);
         }
 
         Published?.Invoke(version);

@@ -1,7 +1,8 @@
 // Keeps:
 //  * a sub-trajectory is taken once however often it arrives: (episode, attempt, turn) decides;
 //  * turns of an episode may arrive in any order; the trajectory is complete when the turn that ends it and all before it are there;
-//  * what is assembled is consistent to the token, or it is refused with the reason: context(j) = generated(j-1) ++ observation(j-1).
+//  * what is assembled is consistent to the token, or it is refused with the reason: context(j) = generated(j-1) ++ observation(j-1);
+//  * what is assembled is within the limits: no message, whatever is in it, makes Add throw or lets an update fail later.
 using Mem1.Environments;
 using Mem1.Protocol.V1;
 
@@ -27,56 +28,107 @@ public enum AssemblyOutcome
 public readonly record struct AssemblyResult(AssemblyOutcome Outcome, Trajectory? Trajectory = null, string? Reason = null);
 
 /// <summary>Puts sub-trajectories together by episode. Not thread-safe: the ledger's lock guards it.</summary>
-public sealed class TrajectoryAssembler
+/// <param name="limits">What is refused whatever its episode says.</param>
+public sealed class TrajectoryAssembler(TrajectoryLimits limits)
 {
-    private readonly Dictionary<(string Episode, int Attempt), SortedDictionary<int, SubTrajectory>> _open = [];
+    private readonly Dictionary<(string Episode, int Attempt), OpenEpisode> _open = [];
 
     /// <summary>Episodes begun and not complete.</summary>
     public int OpenEpisodes => _open.Count;
 
     /// <summary>Takes one turn.</summary>
-    public AssemblyResult Add(SubTrajectory sub)
+    /// <param name="sub">Whatever a worker sent.</param>
+    /// <param name="newestVersion">The newest policy version there is; no token can have been sampled under a newer one.</param>
+    public AssemblyResult Add(SubTrajectory sub, long newestVersion)
     {
         var key = (sub.EpisodeId, sub.Attempt);
-        if (Contradiction(sub) is { } reason)
+        if (Contradiction(sub, newestVersion) is { } reason)
         {
             _open.Remove(key);
-            return new AssemblyResult(AssemblyOutcome.Rejected, Reason: reason);
+            return new AssemblyResult(AssemblyOutcome.Rejected, Reason: $"Sub-trajectory {sub.EpisodeId}/{sub.Turn} {reason}.");
         }
 
-        if (!_open.TryGetValue(key, out var turns)) _open.Add(key, turns = []);
-        if (!turns.TryAdd(sub.Turn, sub)) return new AssemblyResult(AssemblyOutcome.Duplicate);
-        var last = turns.Values.FirstOrDefault(t => t.End != EndReason.Unspecified);
-        if (last is null || turns.Count <= last.Turn) return new AssemblyResult(AssemblyOutcome.Buffered);
+        if (!_open.TryGetValue(key, out var episode)) _open.Add(key, episode = new OpenEpisode());
+        if (!episode.Turns.TryAdd(sub.Turn, sub)) return new AssemblyResult(AssemblyOutcome.Duplicate);
+        if (sub.End != EndReason.Unspecified) episode.Last = Math.Min(episode.Last, sub.Turn);
+        if (episode.Turns.Count <= episode.Last) return new AssemblyResult(AssemblyOutcome.Buffered);
 
         _open.Remove(key);
-        if (turns.Count != last.Turn + 1)
+        // As many turns as there are up to the last one, so any turn after it means that one before it is missing.
+        if (episode.Turns.Keys.Last() != episode.Last)
             return new AssemblyResult(AssemblyOutcome.Rejected, Reason: $"Episode {sub.EpisodeId} has turns after the one that ended it.");
-        return Assemble([.. turns.Values]);
+        return Assemble([.. episode.Turns.Values]);
     }
 
     /// <summary>Forgets an episode whose lease died.</summary>
     public void Forget(string episodeId, int attempt) => _open.Remove((episodeId, attempt));
 
-    private static string? Contradiction(SubTrajectory sub)
+    /// <summary>What is wrong with a turn by itself, as the rest of a sentence; null when nothing is.</summary>
+    private string? Contradiction(SubTrajectory sub, long newestVersion)
     {
-        var where = $"Sub-trajectory {sub.EpisodeId}/{sub.Turn}";
-        if (sub.Turn < 0) return $"{where} has a negative turn.";
-        var generated = sub.Segments.Where(s => s.Generated).Sum(s => s.Tokens.Count);
-        if (generated == 0) return $"{where} generated nothing.";
-        if (sub.LogProbs.Count != generated || sub.PolicyVersions.Count != generated)
-            return $"{where} has {generated} generated tokens, {sub.LogProbs.Count} log-probs and {sub.PolicyVersions.Count} versions.";
-        if (sub.LogProbs.Any(p => !float.IsFinite(p))) return $"{where} has a log-prob that is not finite.";
+        if (sub.Turn is < 0 or >= TrajectoryLimits.MaxTurns) return $"is not one of turns 0 to {TrajectoryLimits.MaxTurns - 1}";
+        return SegmentsContradiction(sub) ?? SamplingContradiction(sub, newestVersion) ?? EndContradiction(sub);
+    }
+
+    private string? SegmentsContradiction(SubTrajectory sub)
+    {
         if (sub.Segments.Count == 0 || sub.Segments[0].Kind != SegmentKind.Prompt || sub.Segments[0].Tokens.Count == 0)
-            return $"{where} does not begin with a prompt.";
-        if (sub.Segments.Skip(1).Any(s => s.Kind is SegmentKind.Prompt or SegmentKind.Unspecified))
-            return $"{where} has a segment of no kind, or a second prompt.";
-        if (sub.Segments.Any(s => s.Generated && s.Kind is not (SegmentKind.InternalState or SegmentKind.Action)))
-            return $"{where} has a generated segment that is neither internal state nor action.";
-        if (sub.Segments.SkipWhile(s => !s.Generated).Any(s => !s.Generated)) return $"{where} has context after what was generated.";
-        if (sub.End != EndReason.Unspecified && sub.Outcome is null) return $"{where} ends its episode without an outcome.";
+            return "does not begin with a prompt";
+        long length = 0;
+        bool generating = false, acting = false;
+        for (var i = 0; i < sub.Segments.Count; i++)
+        {
+            var segment = sub.Segments[i];
+            length += segment.Tokens.Count;
+            if (OutOfVocabulary(segment.Tokens)) return $"has tokens outside the vocabulary of {limits.VocabularySize}";
+            if (i > 0 && segment.Kind is not (SegmentKind.InternalState or SegmentKind.Action or SegmentKind.Information))
+                return "has a segment of no known kind, or a second prompt";
+            if (!segment.Generated)
+            {
+                if (generating) return "has context after what was generated";
+                continue;
+            }
+
+            generating = true;
+            if (segment.Kind is not (SegmentKind.InternalState or SegmentKind.Action))
+                return "has a generated segment that is neither internal state nor action";
+            if (acting && segment.Kind == SegmentKind.InternalState) return "generated internal state after its action";
+            acting |= segment.Kind == SegmentKind.Action;
+        }
+
+        if (length > limits.MaxPositions) return $"has {length} tokens where the model's context holds {limits.MaxPositions}";
+        if (sub.Observation.Count > limits.MaxPositions)
+            return $"has an observation of {sub.Observation.Count} tokens where the model's context holds {limits.MaxPositions}";
+        return OutOfVocabulary(sub.Observation) ? $"has an observation with tokens outside the vocabulary of {limits.VocabularySize}" : null;
+    }
+
+    private static string? SamplingContradiction(SubTrajectory sub, long newestVersion)
+    {
+        var generated = sub.Segments.Where(s => s.Generated).Sum(s => s.Tokens.Count);
+        if (generated == 0) return "generated nothing";
+        if (sub.LogProbs.Count != generated || sub.PolicyVersions.Count != generated)
+            return $"has {generated} generated tokens, {sub.LogProbs.Count} log-probs and {sub.PolicyVersions.Count} versions";
+        if (sub.LogProbs.Any(p => !float.IsFinite(p))) return "has a log-prob that is not finite";
+        if (sub.LogProbs.Any(p => p > TrajectoryLimits.MaxLogProb)) return "has a log-prob above 0";
+        if (sub.PolicyVersions.Any(v => v < 0 || v > newestVersion))
+            return $"names policy version {sub.PolicyVersions.First(v => v < 0 || v > newestVersion)}; there are 0 to {newestVersion}";
         return null;
     }
+
+    private static string? EndContradiction(SubTrajectory sub)
+    {
+        if (sub.End == EndReason.Unspecified) return sub.Outcome is null ? null : "has an outcome but does not end its episode";
+        if (!Enum.IsDefined(sub.End)) return $"ends for an unknown reason ({(int)sub.End})";
+        if (sub.Outcome is not { } outcome) return "ends its episode without an outcome";
+        if (!double.IsFinite(outcome.Reward) || Math.Abs(outcome.Reward) > TrajectoryLimits.MaxReward)
+            return $"has a reward of {outcome.Reward}; it must be a number within {TrajectoryLimits.MaxReward:0} of 0";
+        if (outcome.ExactMatch.Count == 0 || outcome.ExactMatch.Count != outcome.F1.Count)
+            return $"has {outcome.ExactMatch.Count} exact matches and {outcome.F1.Count} F1 scores; it must have one of each per objective";
+        if (outcome.ExactMatch.Concat(outcome.F1).Any(x => x is not (>= 0 and <= 1))) return "has a score outside 0 to 1";
+        return null;
+    }
+
+    private bool OutOfVocabulary(IEnumerable<int> tokens) => tokens.Any(t => (uint)t >= (uint)limits.VocabularySize);
 
     private static AssemblyResult Assemble(SubTrajectory[] subs)
     {
@@ -117,4 +169,12 @@ public sealed class TrajectoryAssembler
         EndReason.ContextFull => EpisodeEnd.ContextFull,
         _ => EpisodeEnd.None,
     };
+
+    private sealed class OpenEpisode
+    {
+        public SortedDictionary<int, SubTrajectory> Turns { get; } = [];
+
+        /// <summary>The turn that ended the episode; beyond every turn as long as it has not come.</summary>
+        public int Last { get; set; } = int.MaxValue;
+    }
 }

@@ -82,7 +82,7 @@ public sealed class PureTests
 
             var limit = random.Next(2, 12);
             var closing = Tokenizer.Encode("</information>");
-            var cut = ResponseTokens.Clip(tokens, limit, closing, "</information>", Tokenizer);
+            var cut = ObservationTokens.Clip(Tokenizer, tokens, "</information>", limit);
             if (tokens.Length <= limit)
             {
                 Assert.Same(tokens, cut);

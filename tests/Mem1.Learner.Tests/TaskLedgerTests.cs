@@ -15,7 +15,7 @@ public sealed class TaskLedgerTests
         Join(ledger, worker);
         var run = ledger.RunAsync(Requests(5), null, _limit);
         Assert.Equal(new LedgerCounts(0, 5, 0, 0, 0), ledger.Counts);
-        foreach (var lease in worker.Leases.AsEnumerable().Reverse()) Play(ledger, lease);
+        foreach (var lease in worker.Leases.AsEnumerable().Reverse()) Play(ledger, worker, lease);
         var batch = await run;
         Assert.Equal(["t0", "t1", "t2", "t3", "t4"], batch.Select(t => t.TaskId));
         Assert.Equal(new LedgerCounts(0, 0, 0, 5, 0), ledger.Counts);
@@ -25,7 +25,7 @@ public sealed class TaskLedgerTests
     public async Task Leases_go_only_to_workers_with_credit_and_the_newest_weights()
     {
         long required = 7;
-        var ledger = new TaskLedger(() => required, TimeSpan.FromMinutes(1), TimeProvider.System);
+        var ledger = new TaskLedger(() => required, TimeSpan.FromMinutes(1), TestData.Limits, TimeProvider.System);
         var stale = new FakeWorker("stale", credit: 10) { AppliedVersion = 6 };
         var fresh = new FakeWorker("fresh", credit: 2) { AppliedVersion = 7 };
         Join(ledger, stale);
@@ -36,7 +36,8 @@ public sealed class TaskLedgerTests
         stale.AppliedVersion = 7;
         ledger.Wake();
         Assert.Single(stale.Leases);
-        foreach (var lease in fresh.Leases.Concat(stale.Leases).ToList()) Play(ledger, lease);
+        foreach (var worker in new[] { fresh, stale })
+            foreach (var lease in worker.Leases) Play(ledger, worker, lease);
         Assert.Equal(3, (await run).Count);
     }
 
@@ -52,10 +53,10 @@ public sealed class TaskLedgerTests
             var lease = worker.Leases.Last(l => l.TaskId == "t0");
             Assert.Equal(attempt, lease.Attempt);
             Assert.Equal(100UL, lease.Seed);
-            ledger.Return(lease.EpisodeId, lease.Attempt, $"reason {attempt}");
+            ledger.Return("w", lease.EpisodeId, lease.Attempt, $"reason {attempt}");
         }
 
-        Play(ledger, worker.Leases.Last(l => l.TaskId == "t1"));
+        Play(ledger, worker, worker.Leases.Last(l => l.TaskId == "t1"));
         Assert.Equal(["t1"], (await run).Select(t => t.TaskId));
         var given = Assert.Single(ledger.Quarantined);
         Assert.Equal(["reason 1", "reason 2", "reason 3"], given.Reasons);
@@ -69,13 +70,13 @@ public sealed class TaskLedgerTests
         var first = new FakeWorker("first", credit: 10);
         Join(ledger, first);
         var run = ledger.RunAsync(Requests(4), null, _limit);
-        Play(ledger, first.Leases[0]);
+        Play(ledger, first, first.Leases[0]);
         var second = new FakeWorker("second", credit: 10);
         Join(ledger, second);
         ledger.Leave(first, forGood: true, "gone");
         Assert.Equal(3, second.Leases.Count);
-        Play(ledger, first.Leases[1]); // an attempt that is no longer leased is ignored
-        foreach (var lease in second.Leases) Play(ledger, lease);
+        Play(ledger, first, first.Leases[1]); // an attempt that is no longer leased is ignored
+        foreach (var lease in second.Leases) Play(ledger, second, lease);
         Assert.Equal(4, (await run).Count);
         Assert.Equal(new LedgerCounts(0, 0, 0, 4, 0), ledger.Counts);
     }
@@ -84,7 +85,7 @@ public sealed class TaskLedgerTests
     public async Task A_worker_whose_stream_broke_may_come_back_and_finish()
     {
         var time = new ManualTime();
-        var ledger = new TaskLedger(() => 0, TimeSpan.FromMinutes(10), time);
+        var ledger = new TaskLedger(() => 0, TimeSpan.FromMinutes(10), TestData.Limits, time);
         var worker = new FakeWorker("w", credit: 10);
         Join(ledger, worker);
         var run = ledger.RunAsync(Requests(2), null, _limit);
@@ -94,7 +95,7 @@ public sealed class TaskLedgerTests
         Assert.Equal(2, ledger.Counts.Leased);
         var again = new FakeWorker("w", credit: 0);
         Join(ledger, again, held: worker.Leases);
-        foreach (var lease in worker.Leases) Play(ledger, lease);
+        foreach (var lease in worker.Leases) Play(ledger, worker, lease);
         Assert.Equal(2, (await run).Count);
     }
 
@@ -102,7 +103,7 @@ public sealed class TaskLedgerTests
     public async Task Leases_of_a_worker_that_stays_away_and_leases_too_old_are_given_to_others()
     {
         var time = new ManualTime();
-        var ledger = new TaskLedger(() => 0, TimeSpan.FromMinutes(10), time);
+        var ledger = new TaskLedger(() => 0, TimeSpan.FromMinutes(10), TestData.Limits, time);
         var away = new FakeWorker("away", credit: 1);
         var slow = new FakeWorker("slow", credit: 1);
         Join(ledger, away);
@@ -115,10 +116,10 @@ public sealed class TaskLedgerTests
         ledger.ExpireLeases();
         Assert.Single(good.Leases);
         time.Now += TimeSpan.FromMinutes(10);
-        Play(ledger, good.Leases[0]);
+        Play(ledger, good, good.Leases[0]);
         ledger.ExpireLeases();
         Assert.Equal(2, good.Leases.Count);
-        Play(ledger, good.Leases[1]);
+        Play(ledger, good, good.Leases[1]);
         Assert.Equal(2, (await run).Count);
     }
 
@@ -133,7 +134,7 @@ public sealed class TaskLedgerTests
         await stop.CancelAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => run);
         Assert.Equal(new LedgerCounts(0, 0, 0, 0, 0), ledger.Counts);
-        Play(ledger, worker.Leases[0]); // late turns are taken and forgotten
+        Play(ledger, worker, worker.Leases[0]); // late turns are taken and forgotten
         Assert.Equal(0, ledger.Counts.Total);
     }
 
@@ -144,7 +145,7 @@ public sealed class TaskLedgerTests
         {
             var random = new Random(seed);
             var time = new ManualTime();
-            var ledger = new TaskLedger(() => 0, TimeSpan.FromMinutes(1), time);
+            var ledger = new TaskLedger(() => 0, TimeSpan.FromMinutes(1), TestData.Limits, time);
             var workers = Enumerable.Range(0, 3).Select(i => new FakeWorker($"w{i}", credit: 1000)).ToList();
             foreach (var w in workers) Join(ledger, w);
             var run = ledger.RunAsync(Requests(30), null, _limit);
@@ -156,14 +157,14 @@ public sealed class TaskLedgerTests
                 switch (random.Next(20))
                 {
                     case 0:
-                        ledger.Return(lease.EpisodeId, lease.Attempt, "returned");
+                        ledger.Return(worker.WorkerId, lease.EpisodeId, lease.Attempt, "returned");
                         break;
                     case 1:
                         time.Now += TimeSpan.FromSeconds(random.Next(40));
                         ledger.ExpireLeases();
                         break;
                     default:
-                        Play(ledger, lease);
+                        Play(ledger, worker, lease);
                         break;
                 }
 
@@ -192,24 +193,24 @@ public sealed class TaskLedgerTests
         Assert.Equal((worker.Leases[1].TaskId, 2), (lease.TaskId, lease.Attempt));
         ledger.ExpireLeases();
         Assert.Equal(2, ledger.Counts.Leased);
-        Play(ledger, worker.Leases[0]);
-        Play(ledger, lease);
+        Play(ledger, worker, worker.Leases[0]);
+        Play(ledger, again, lease);
         Assert.Equal(2, (await run).Count);
     }
 
     private static void Join(TaskLedger ledger, FakeWorker worker, IEnumerable<TaskLease>? held = null) =>
         ledger.Join(worker, (held ?? []).Select(l => (l.EpisodeId, l.Attempt)).ToHashSet());
 
-    private static TaskLedger NewLedger() => new(() => 0, TimeSpan.FromMinutes(1), TimeProvider.System);
+    private static TaskLedger NewLedger() => new(() => 0, TimeSpan.FromMinutes(1), TestData.Limits, TimeProvider.System);
 
     private static List<TaskRequest> Requests(int count) =>
         [.. Enumerable.Range(0, count).Select(i => new TaskRequest(
             new EnvironmentTask($"t{i}", [new Objective("o", "q", ["a"])]), (ulong)(100 + i), 1, 1, 8, false))];
 
-    private static void Play(TaskLedger ledger, TaskLease lease)
+    private static void Play(TaskLedger ledger, FakeWorker worker, TaskLease lease)
     {
         var trajectory = TestData.Trajectory(new Random((int)lease.Seed), 31, 2, lease.EpisodeId) with { TaskId = lease.TaskId };
-        foreach (var sub in TrajectoryAssemblerTests.ToMessages(trajectory, lease.Attempt)) Assert.True(ledger.Add(sub));
+        foreach (var sub in TrajectoryAssemblerTests.ToMessages(trajectory, lease.Attempt)) ledger.Add(worker.WorkerId, sub);
     }
 
     private sealed class FakeWorker(string id, int credit) : ILeaseTarget

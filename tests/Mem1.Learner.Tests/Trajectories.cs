@@ -6,6 +6,8 @@ namespace Mem1.Learner.Tests;
 /// <summary>Random but consistent trajectories and small models.</summary>
 internal static class TestData
 {
+    public static TrajectoryLimits Limits { get; } = new(VocabularySize: 31, MaxPositions: 128);
+
     public static DecoderConfig Shape(bool rope, int convolution, AttentionScale scale = AttentionScale.Standard, int kvHeads = 2) => new()
     {
         VocabularySize = 31, HiddenSize = 16, IntermediateSize = 24, Layers = 2, Heads = 4, KeyValueHeads = kvHeads, HeadSize = 4, MaxPositions = 128,

@@ -14,13 +14,13 @@ public sealed class TrajectoryAssemblerTests
             var subs = ToMessages(want);
             var sent = subs.Concat(subs.Where(_ => random.Next(2) == 0)).ToArray();
             random.Shuffle(sent);
-            var assembler = new TrajectoryAssembler();
+            var assembler = new TrajectoryAssembler(TestData.Limits);
             Trajectory? got = null;
             var held = new HashSet<int>();
             foreach (var sub in sent)
             {
                 if (got is not null) break; // what comes after completion is the ledger's to ignore
-                var result = assembler.Add(sub);
+                var result = assembler.Add(sub, newestVersion: 0);
                 Assert.Equal(!held.Add(sub.Turn) ? AssemblyOutcome.Duplicate : held.Count == subs.Count ? AssemblyOutcome.Completed : AssemblyOutcome.Buffered, result.Outcome);
                 got = result.Trajectory;
             }
@@ -61,9 +61,9 @@ public sealed class TrajectoryAssemblerTests
     {
         var subs = ToMessages(TestData.Trajectory(new Random(3), 31, 3));
         lie(subs[^1]);
-        var assembler = new TrajectoryAssembler();
+        var assembler = new TrajectoryAssembler(TestData.Limits);
         AssemblyResult last = default;
-        foreach (var sub in subs) last = assembler.Add(sub);
+        foreach (var sub in subs) last = assembler.Add(sub, newestVersion: 0);
         Assert.True(last.Outcome == AssemblyOutcome.Rejected, what);
         Assert.Contains(sentence, last.Reason, StringComparison.Ordinal);
         Assert.Equal(0, assembler.OpenEpisodes);
