@@ -1,6 +1,7 @@
 using Akka.Actor;
 using FsCheck;
 using FsCheck.Fluent;
+using Mem1.Model;
 using Mem1.Protocol.V1;
 
 namespace Mem1.Actors.Tests;
