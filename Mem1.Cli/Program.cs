@@ -24,11 +24,13 @@ internal static class Program
               ./mem1 train --quick              the same in miniature, under a minute
               ./mem1 train --corpus C.jsonl --tasks T.jsonl
               ./mem1 data convert --from squad --input train.json --corpus C.jsonl --tasks T.jsonl
+              ./mem1 bench learner              updates per second and memory, against a dense mask and python3-torch
               ./mem1 test                       run every test
             """)
         {
             TrainCommand.Create(),
             DataCommand.Create(),
+            BenchCommand.Create(),
         };
         var parsed = root.Parse(args);
         if (parsed.Errors.Count > 0)

@@ -1,7 +1,9 @@
 // The decoder of the gradient pass. Keeps:
 //  * its definition is that of CpuDecoder, operation by operation (the parity gauge measures how well);
 //  * trunk and rows travel as one flat [M, D] through every pointwise operation; only attention and the convolutions tell them apart;
-//  * the largest mask is [R, 1, 1, L, P + L]: linear in the number of turns.
+//  * the largest mask is [R, 1, 1, L, P + L]: linear in the number of turns;
+//  * what backward does not need is freed as soon as it is used (a scope per block, and one around the scores): held until the end of a
+//    step, such tensors were half of its memory.
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -52,25 +54,18 @@ public sealed class TorchDecoder : IDisposable
         if (longest > Config.MaxPositions)
             throw new ArgumentException($"A turn of {longest} tokens exceeds max_position_embeddings ({Config.MaxPositions}).", nameof(batch));
 
+        using var scope = NewDisposeScope();
         var g = new Geometry(batch, _device, _scale, _ropeCos, _ropeSin, Config);
         var x = Parameters["model.embed_tokens.weight"].index_select(0, g.Tokens); // [M, D]
         if (Config.EmbeddingConvKernel > 0) x = Convolve(x, Parameters["model.embed_conv.weight"], Config.EmbeddingConvKernel, g);
-
         for (var layer = 0; layer < Config.Layers; layer++)
         {
-            var name = $"model.layers.{layer}.";
-            var last = layer == Config.Layers - 1;
-            var attended = Attend(RmsNorm(x, Parameters[name + "input_layernorm.weight"]), name + "self_attn.", g, rowsOnly: last);
-            // In the last block nobody reads the trunk's output any more: only its keys and values mattered.
-            if (last) x = x.narrow(0, g.TrunkTokens, g.RowTokens);
-            x = x + nn.functional.linear(attended, Parameters[name + "self_attn.o_proj.weight"]);
-            var h = RmsNorm(x, Parameters[name + "post_attention_layernorm.weight"]);
-            var gate = nn.functional.silu(nn.functional.linear(h, Parameters[name + "mlp.gate_proj.weight"]));
-            var up = nn.functional.linear(h, Parameters[name + "mlp.up_proj.weight"]);
-            x = x + nn.functional.linear(gate * up, Parameters[name + "mlp.down_proj.weight"]);
+            var next = Block(x, layer, g);
+            x.Dispose();
+            x = next;
         }
 
-        return RmsNorm(x, Parameters["model.norm.weight"]);
+        return RmsNorm(x, Parameters["model.norm.weight"]).MoveToOuterDisposeScope();
     }
 
     /// <summary>Logits of hidden states: [N, D] to [N, V].</summary>
@@ -96,6 +91,22 @@ public sealed class TorchDecoder : IDisposable
         _ropeSin?.Dispose();
     }
 
+    /// <summary>One decoder block, [M, D] to [M, D]; the last one gives rows only, [R * L, D].</summary>
+    private Tensor Block(Tensor x, int layer, Geometry g)
+    {
+        using var scope = NewDisposeScope();
+        var name = $"model.layers.{layer}.";
+        var last = layer == Config.Layers - 1;
+        var attended = Attend(RmsNorm(x, Parameters[name + "input_layernorm.weight"]), name + "self_attn.", g, rowsOnly: last);
+        // In the last block nobody reads the trunk's output any more: only its keys and values mattered.
+        if (last) x = x.narrow(0, g.TrunkTokens, g.RowTokens);
+        x = x + nn.functional.linear(attended, Parameters[name + "self_attn.o_proj.weight"]);
+        var h = RmsNorm(x, Parameters[name + "post_attention_layernorm.weight"]);
+        var gate = nn.functional.silu(nn.functional.linear(h, Parameters[name + "mlp.gate_proj.weight"]));
+        var up = nn.functional.linear(h, Parameters[name + "mlp.up_proj.weight"]);
+        return (x + nn.functional.linear(gate * up, Parameters[name + "mlp.down_proj.weight"])).MoveToOuterDisposeScope();
+    }
+
     private Tensor Attend(Tensor h, string name, Geometry g, bool rowsOnly)
     {
         long heads = Config.Heads, kv = Config.KeyValueHeads, dh = Config.HeadSize;
@@ -117,7 +128,8 @@ public sealed class TorchDecoder : IDisposable
         var trunk = qkv.narrow(0, 0, g.TrunkTokens);
         var rows = qkv.narrow(0, g.TrunkTokens, g.RowTokens);
         var trunkK = g.Rotate(Heads(trunk, g.T, g.P, heads, kv), g.TrunkRope);
-        var trunkV = Heads(trunk, g.T, g.P, heads + kv, kv);
+        // A copy of a few rows: as a view it would keep all of qkv alive until backward.
+        var trunkV = Heads(trunk, g.T, g.P, heads + kv, kv).contiguous();
         var rowQ = g.Rotate(Heads(rows, g.R, g.L, 0, heads), g.RowRope) * g.RowScale;
         var rowK = g.Rotate(Heads(rows, g.R, g.L, heads, kv), g.RowRope);
         var rowV = Heads(rows, g.R, g.L, heads + kv, kv);
@@ -135,11 +147,13 @@ public sealed class TorchDecoder : IDisposable
     /// <summary>q [B, H, W, dh], k and v [B, Hkv, S, dh], bias [B or 1, 1, 1, W, S] -> [B * W, H dh].</summary>
     private Tensor Softmax(Tensor q, Tensor k, Tensor v, Tensor bias, long batch, long width)
     {
+        using var scope = NewDisposeScope();
         long heads = Config.Heads, kv = Config.KeyValueHeads, dh = Config.HeadSize, group = heads / kv, source = k.size(2);
         // Query heads of one group share a key head: they become extra rows of the same product instead of copies of the keys.
         var scores = torch.matmul(q.reshape(batch, kv, group * width, dh), k.transpose(-1, -2)).view(batch, kv, group, width, source);
         var weights = nn.functional.softmax(scores + bias, -1).view(batch, kv, group * width, source);
-        return torch.matmul(weights, v).view(batch, heads, width, dh).transpose(1, 2).reshape(batch * width, heads * dh);
+        return torch.matmul(weights, v).view(batch, heads, width, dh).transpose(1, 2).reshape(batch * width, heads * dh)
+            .MoveToOuterDisposeScope();
     }
 
     /// <summary>Causal depthwise convolution of flat [M, C] with taps [C, k]; a row continues its trunk.</summary>
@@ -197,14 +211,11 @@ public sealed class TorchDecoder : IDisposable
     private sealed class Geometry
     {
         private readonly Dictionary<int, Tensor> _tails = [];
-        private readonly long[] _trunkLengths;
-        private readonly Device _device;
 
         public Geometry(TurnBatch batch, Device device, Tensor scale, Tensor? cos, Tensor? sin, DecoderConfig config)
         {
-            _device = device;
             (T, P, R, L) = (batch.Trunks.Count, batch.TrunkWidth, batch.Rows.Count, batch.RowWidth);
-            _trunkLengths = [.. batch.Trunks.Select(t => (long)t.Length)];
+            long[] trunkLengths = [.. batch.Trunks.Select(t => (long)t.Length)];
 
             var tokens = new long[TrunkTokens + RowTokens];
             for (var t = 0; t < T; t++) batch.Trunks[t].Select(i => (long)i).ToArray().CopyTo(tokens, t * P);
@@ -216,7 +227,7 @@ public sealed class TorchDecoder : IDisposable
             var rowBias = new float[R * L * (P + L)];
             for (var r = 0; r < R; r++)
             {
-                var trunk = _trunkLengths[batch.TrunkOfRow[r]];
+                var trunk = trunkLengths[batch.TrunkOfRow[r]];
                 for (var i = 0; i < L; i++)
                 {
                     rowPositions[(r * L) + i] = Math.Min(trunk + i, config.MaxPositions - 1); // beyond it only pads
@@ -231,6 +242,13 @@ public sealed class TorchDecoder : IDisposable
             for (var i = 0; i < P; i++) trunkBias.AsSpan((int)((i * P) + i + 1), (int)(P - i - 1)).Fill(float.NegativeInfinity);
             RowBias = torch.tensor(rowBias, dtype: ScalarType.Float32, device: device).view(R, 1, 1, L, P + L);
             TrunkBias = torch.tensor(trunkBias, dtype: ScalarType.Float32, device: device).view(1, 1, 1, P, P);
+
+            // Made here and not on first use: a tensor made within a block would end with the block.
+            foreach (var before in new[] { config.ConvKernel - 1, config.EmbeddingConvKernel - 1 }.Where(b => b >= 0).Distinct())
+            {
+                var at = trunkLengths.SelectMany(n => Enumerable.Range(0, before).Select(i => n + i)).ToArray();
+                _tails.Add(before, torch.tensor(at, dtype: ScalarType.Int64, device: device).view(T, before));
+            }
 
             var positions = torch.tensor(rowPositions, dtype: ScalarType.Int64, device: device);
             RowScale = scale.index_select(0, positions).view(R, 1, L, 1);
@@ -258,20 +276,7 @@ public sealed class TorchDecoder : IDisposable
         public (Tensor Cos, Tensor Sin)? TrunkRope { get; }
 
         /// <summary>[T, before]: where the last <paramref name="before"/> tokens of each trunk lie in the left-padded trunk.</summary>
-        public Tensor TailIndex(int before)
-        {
-            if (!_tails.TryGetValue(before, out var index))
-            {
-                var at = new long[T * before];
-                for (var t = 0; t < T; t++)
-                    for (var i = 0; i < before; i++)
-                        at[(t * before) + i] = _trunkLengths[t] + i;
-                index = torch.tensor(at, dtype: ScalarType.Int64, device: _device).view(T, before);
-                _tails.Add(before, index);
-            }
-
-            return index;
-        }
+        public Tensor TailIndex(int before) => _tails[before];
 
         /// <summary>Rotary embedding in Qwen2's half-split form, or the input when there is none.</summary>
         public Tensor Rotate(Tensor x, (Tensor Cos, Tensor Sin)? rope)

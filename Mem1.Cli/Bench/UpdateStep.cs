@@ -1,0 +1,111 @@
+// The work that is timed: layout, forward, PPO loss, backward and optimiser step, as PpoTrainer does them for one mini-batch.
+// Keeps: loss and optimiser are the product's; only where the hidden states come from differs between the two ways.
+using Mem1.Learner;
+using Mem1.Model;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Mem1.Cli.Bench;
+
+/// <summary>How an update's hidden states are computed.</summary>
+internal enum UpdateWay
+{
+    /// <summary>Turns as rows that share the prompt: what <c>mem1 train</c> does.</summary>
+    Segments,
+    /// <summary>One stitched sequence under a materialised mask.</summary>
+    Dense,
+}
+
+/// <summary>What one step saw before it moved the weights.</summary>
+/// <param name="LogProbs">Of the generated tokens, in time order.</param>
+/// <param name="Loss">Token mean.</param>
+/// <param name="GradientNorm">Of the policy, before clipping.</param>
+internal sealed record StepResult(float[] LogProbs, double Loss, double GradientNorm);
+
+/// <summary>A model, an optimiser and a case to step on. Not thread-safe.</summary>
+internal sealed class UpdateStep : IDisposable
+{
+    private readonly LearnerCase _case;
+    private readonly UpdateWay _way;
+    private readonly PpoOptions _options;
+    private readonly SegmentsLayout _layout = new();
+    private readonly float[] _oldLogProbs;
+    private readonly TorchDecoder _model;
+    private readonly FlatAdamW _optimiser;
+    private readonly DenseStitchedPass? _dense;
+
+    public UpdateStep(DecoderConfig shape, LearnerCase learnerCase, UpdateWay way, PpoOptions options)
+    {
+        (_case, _way, _options) = (learnerCase, way, options);
+        _oldLogProbs = [.. learnerCase.Trajectory.Turns.SelectMany(t => t.LogProbs)];
+        _model = new TorchDecoder(shape, learnerCase.Weights, torch.CPU);
+        _optimiser = new FlatAdamW(_model.Parameters, options.Beta1, options.Beta2);
+        if (way == UpdateWay.Dense) _dense = new DenseStitchedPass(_model);
+    }
+
+    /// <summary>
+    /// Settings of every way. The learning rate is so small that a hundred passes compute on the same numbers; an optimiser step costs the
+    /// same at any rate.
+    /// </summary>
+    public static PpoOptions Options(int microBatchTokens, double learningRate = 1e-5) => new()
+    {
+        MicroBatchTokens = microBatchTokens,         LearningRate = learningRate, ValueLearningRate = learningRate, ValueClip = 0.2, EntropyCoefficient = 0.003, WeightDecay = 0.01,
+        GradientClip = 0.5,
+    };
+
+    /// <summary>One step.</summary>
+    public StepResult Run()
+    {
+        var logProbs = new float[_oldLogProbs.Length];
+        double loss = 0;
+        foreach (var (hidden, targets, tokens) in Passes())
+        {
+            using var scope = NewDisposeScope();
+            Tensor Pick(float[] all) => torch.tensor(Array.ConvertAll(tokens, t => all[t]), dtype: ScalarType.Float32);
+            var states = hidden();
+            var everyLogProb = nn.functional.log_softmax(_model.Logits(states), -1);
+            var chosen = everyLogProb.gather(1, torch.tensor(targets, dtype: ScalarType.Int64).unsqueeze(1)).squeeze(1);
+            var (policy, _) = PpoLoss.Policy(chosen, Pick(_oldLogProbs), Pick(_case.Advantages), _options.Clip);
+            var (value, _) = PpoLoss.Value(_model.Values(states), Pick(_case.OldValues), Pick(_case.Returns), _options.ValueClip);
+            var entropy = PpoLoss.Entropy(everyLogProb).sum();
+            var mean = (policy + value - (entropy * _options.EntropyCoefficient)) / (double)logProbs.Length;
+            mean.backward();
+            loss += mean.item<float>();
+            var found = chosen.detach().data<float>().ToArray();
+            for (var i = 0; i < tokens.Length; i++) logProbs[tokens[i]] = found[i];
+        }
+
+        var norm = _optimiser.Step(group => group == ParameterGroup.Value
+            ? new StepSettings(_options.ValueLearningRate, 0, _options.GradientClip)
+            : new StepSettings(_options.LearningRate, group == ParameterGroup.PolicyMatrix ? _options.WeightDecay : 0, _options.GradientClip));
+        return new StepResult(logProbs, loss, norm);
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _dense?.Dispose();
+        _optimiser.Dispose();
+        _model.Dispose();
+    }
+
+    /// <summary>For each micro-batch: its hidden states, target ids, and which generated tokens of the trajectory they are.</summary>
+    private IEnumerable<(Func<Tensor> Hidden, long[] Targets, int[] Tokens)> Passes()
+    {
+        if (_way == UpdateWay.Dense)
+        {
+            var sequence = StitchedSequence.Of(_case.Trajectory);
+            yield return (() => _dense!.Predictions(sequence), sequence.Targets, [.. Enumerable.Range(0, sequence.Targets.Length)]);
+            yield break;
+        }
+
+        var turns = Enumerable.Range(0, _case.Trajectory.Turns.Count).Select(j => new TurnReference(0, j));
+        foreach (var pass in _layout.Split([_case.Trajectory], turns, _options.MicroBatchTokens))
+        {
+            yield return (
+                () => _model.Forward(pass.Batch).index_select(0, torch.tensor(pass.PredictionIndex, dtype: ScalarType.Int64)),
+                pass.Targets,
+                [.. pass.Turns.SelectMany(t => Enumerable.Range(t.Turn * LearnerCase.GeneratedPerTurn, LearnerCase.GeneratedPerTurn))]);
+        }
+    }
+}

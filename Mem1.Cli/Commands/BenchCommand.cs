@@ -1,0 +1,161 @@
+using System.CommandLine;
+using System.Globalization;
+using System.Text.Json;
+using Mem1.Cli.Bench;
+using Mem1.Learner;
+using Mem1.Model.Checkpoints;
+
+namespace Mem1.Cli.Commands;
+
+/// <summary><c>mem1 bench</c>: how fast the learner and the sampler are on this machine.</summary>
+internal static class BenchCommand
+{
+    public static Command Create() => new("bench", "Measure speed and memory on this machine.") { Learner(), Rollout(), LearnerPass() };
+
+    private static Command Learner()
+    {
+        var turns = Numbers("--turns", "Numbers of turns of the trajectory", [2, 4, 8, 16, 32]);
+        var (size, json, repeat, output) = (Size(), Json(), Repeat("Passes timed at least, for 2 seconds or more"), Output());
+        var rounds = new Option<int>("--rounds")
+        {
+            Description = "Processes of each way; the best counts", HelpName = "N", DefaultValueFactory = _ => 1,
+        };
+        AtLeastOne(rounds);
+        var micro = MicroBatchTokens();
+        var command = new Command(
+            "learner",
+            """
+            Time one PPO update three ways, each in a process of its own: segments (what train does), dense (the same model over one stitched
+            sequence under a full mask) and, when python3-torch is installed, bench/peers/dense_ppo.py.
+
+            Examples:
+              ./mem1 bench learner
+              ./mem1 bench learner --turns 32 --size 4m --rounds 3
+              ./mem1 bench learner --json | jq .ratios
+            """)
+        {
+            turns, size, micro, rounds, repeat, json, output,
+        };
+        command.SetAction(async (parse, cancellationToken) =>
+        {
+            var report = await LearnerBench.Run(
+                parse.GetValue(size)!, parse.GetValue(turns)!, parse.GetValue(micro), parse.GetValue(repeat), parse.GetValue(rounds), Progress,
+                cancellationToken)
+                .ConfigureAwait(false);
+            Show(report, LearnerBench.Table(report), parse.GetValue(json), parse.GetValue(output));
+            return 0;
+        });
+        return command;
+    }
+
+    private static Command Rollout()
+    {
+        var batch = Numbers("--batch", "Sequences decoded together", [1, 16, 64]);
+        var threads = Numbers("--threads", "Threads of the engine", [1, 2]);
+        var (size, json, repeat, output) = (Size(), Json(), Repeat("Rounds timed at least, for 2 seconds or more"), Output());
+        var command = new Command(
+            "rollout",
+            """
+            Time sampling with the managed decoder that rollout workers use on a CPU.
+
+            Examples:
+              ./mem1 bench rollout
+              ./mem1 bench rollout --batch 1,256 --threads 1 --size 4m
+              ./mem1 bench rollout --json | jq '.rows[] | select(.batch == 64)'
+            """)
+        {
+            batch, threads, size, repeat, json, output,
+        };
+        command.SetAction((parse, cancellationToken) =>
+        {
+            var report = RolloutBench.Run(
+                parse.GetValue(size)!, parse.GetValue(batch)!, parse.GetValue(threads)!, parse.GetValue(repeat), RolloutBench.TimedAtLeast, Progress,
+                cancellationToken);
+            Show(report, RolloutBench.Table(report), parse.GetValue(json), parse.GetValue(output));
+            return Task.FromResult(0);
+        });
+        return command;
+    }
+
+    /// <summary>What the learner bench starts; of no use by itself.</summary>
+    private static Command LearnerPass()
+    {
+        var file = new Option<FileInfo>("--case") { Required = true };
+        var way = new Option<UpdateWay>("--way") { Required = true };
+        var (size, micro, repeat) = (Size(), MicroBatchTokens(), Repeat("Passes timed at least"));
+        var command = new Command(LearnerBench.PassCommand, "Measure one way of one case in this process.") { file, way, size, micro, repeat };
+        command.Hidden = true;
+        command.SetAction(parse =>
+        {
+            var report = LearnerBench.MeasureHere(
+                parse.GetValue(size)!, parse.GetValue(file)!.FullName, parse.GetValue(way), parse.GetValue(micro), parse.GetValue(repeat));
+            Console.WriteLine(JsonSerializer.Serialize(report, BenchProcess.Json));
+            return 0;
+        });
+        return command;
+    }
+
+    private static void Show<T>(T report, string table, bool asJson, FileInfo? file)
+    {
+        var json = JsonSerializer.Serialize(report, BenchProcess.Json);
+        if (file is not null) AtomicFile.WriteText(file.FullName, json + "\n");
+        Console.Write(asJson ? json + "\n" : table);
+    }
+
+    private static void Progress(string what) => Console.Error.WriteLine($"measuring: {what}");
+
+    private static Option<string> Size()
+    {
+        var option = new Option<string>("--size")
+        {
+            Description = "Model: tiny (for smoke tests), or 1 or 4 million parameters", HelpName = "SIZE", DefaultValueFactory = _ => "1m",
+        };
+        option.AcceptOnlyFromAmong(BenchModels.Names);
+        return option;
+    }
+
+    private static Option<bool> Json() => new("--json") { Description = "One JSON object on standard output" };
+
+    private static Option<FileInfo?> Output() => new("--out") { Description = "Also write the JSON object to a file", HelpName = "FILE" };
+
+    private static Option<int> Repeat(string description)
+    {
+        var option = new Option<int>("--repeat") { Description = description, HelpName = "N", DefaultValueFactory = _ => 5 };
+        AtLeastOne(option);
+        return option;
+    }
+
+    private static Option<int> MicroBatchTokens()
+    {
+        var option = new Option<int>("--micro-batch-tokens")
+        {
+            Description = "Largest number of tokens in one forward and backward pass of segments (ppo.micro_batch_tokens)", HelpName = "N",
+            DefaultValueFactory = _ => new PpoOptions().MicroBatchTokens,
+        };
+        AtLeastOne(option);
+        return option;
+    }
+
+    private static void AtLeastOne(Option<int> option) => option.Validators.Add(result =>
+    {
+        if (result.Tokens.Count == 1 && int.TryParse(result.Tokens[0].Value, CultureInfo.InvariantCulture, out var n) && n < 1)
+            result.AddError($"{option.Name} is {n}; it must be at least 1.");
+    });
+
+    /// <summary>Whole numbers from 1, separated by commas.</summary>
+    private static Option<int[]> Numbers(string name, string description, int[] standard) => new(name)
+    {
+        Description = description,
+        HelpName = "N,N,...",
+        DefaultValueFactory = _ => standard,
+        Arity = ArgumentArity.ExactlyOne,
+        CustomParser = result =>
+        {
+            var words = result.Tokens[0].Value.Split(',', StringSplitOptions.TrimEntries);
+            var numbers = words.Select(w => int.TryParse(w, NumberStyles.None, CultureInfo.InvariantCulture, out var n) ? n : 0).ToArray();
+            if (numbers.All(n => n >= 1)) return numbers;
+            result.AddError($"{name} is \"{result.Tokens[0].Value}\"; it must be whole numbers from 1, separated by commas.");
+            return null;
+        },
+    };
+}

@@ -1,0 +1,16 @@
+using Mem1.Cli.Bench;
+
+namespace Mem1.Cli.Tests;
+
+public sealed class RolloutBenchTests
+{
+    [Fact]
+    public void Every_batch_and_thread_count_has_a_row_of_positive_rates()
+    {
+        var report = RolloutBench.Run("tiny", [1, 3], [1, 2], repeat: 1, TimeSpan.Zero, _ => { }, TestContext.Current.CancellationToken);
+
+        Assert.Equal([(1, 1), (1, 2), (3, 1), (3, 2)], report.Rows.Select(r => (r.Batch, r.Threads)));
+        Assert.All(report.Rows, r => Assert.True(r.TokensPerSecond > 0 && r.DecodeTokensPerSecond > 0 && r.PrefillTokensPerSecond > 0));
+        Assert.Equal(6 + report.Rows.Count, RolloutBench.Table(report).Split('\n').Length); // two lines above, a gap, the header, and the end
+    }
+}
