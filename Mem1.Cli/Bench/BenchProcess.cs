@@ -24,7 +24,8 @@ internal static class BenchProcess
     /// <summary>Field names as in Python: the peer writes the same object.</summary>
     public static readonly JsonSerializerOptions Json = new()
     {
-        PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower, WriteIndented = true,
+        PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
+        WriteIndented = true,
     };
 
     /// <summary>This program again, with other arguments.</summary>

@@ -84,8 +84,10 @@ internal static class LearnerBench
                 void Keep(string way, PassReport report) => best[way] = best.TryGetValue(way, out var old)
                     ? old with
                     {
-                        Seconds = Math.Min(old.Seconds, report.Seconds), CpuSeconds = Math.Min(old.CpuSeconds, report.CpuSeconds),
-                        PeakBytes = Math.Min(old.PeakBytes, report.PeakBytes), Passes = old.Passes + report.Passes,
+                        Seconds = Math.Min(old.Seconds, report.Seconds),
+                        CpuSeconds = Math.Min(old.CpuSeconds, report.CpuSeconds),
+                        PeakBytes = Math.Min(old.PeakBytes, report.PeakBytes),
+                        Passes = old.Passes + report.Passes,
                     }
                     : report;
 

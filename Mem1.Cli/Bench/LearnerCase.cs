@@ -27,8 +27,15 @@ internal static class BenchModels
         };
         return new DecoderConfig
         {
-            VocabularySize = vocabulary, HiddenSize = hidden, IntermediateSize = 4 * hidden, Layers = layers, Heads = 4, KeyValueHeads = 2,
-            HeadSize = hidden / 4, MaxPositions = Positions, TiedEmbeddings = true,
+            VocabularySize = vocabulary,
+            HiddenSize = hidden,
+            IntermediateSize = 4 * hidden,
+            Layers = layers,
+            Heads = 4,
+            KeyValueHeads = 2,
+            HeadSize = hidden / 4,
+            MaxPositions = Positions,
+            TiedEmbeddings = true,
         };
     }
 

@@ -49,7 +49,12 @@ internal sealed class UpdateStep : IDisposable
     /// </summary>
     public static PpoOptions Options(int microBatchTokens, double learningRate = 1e-5) => new()
     {
-        MicroBatchTokens = microBatchTokens,         LearningRate = learningRate, ValueLearningRate = learningRate, ValueClip = 0.2, EntropyCoefficient = 0.003, WeightDecay = 0.01,
+        MicroBatchTokens = microBatchTokens,
+        LearningRate = learningRate,
+        ValueLearningRate = learningRate,
+        ValueClip = 0.2,
+        EntropyCoefficient = 0.003,
+        WeightDecay = 0.01,
         GradientClip = 0.5,
     };
 

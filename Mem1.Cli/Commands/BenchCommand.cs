@@ -18,7 +18,9 @@ internal static class BenchCommand
         var (size, json, repeat, output) = (Size(), Json(), Repeat("Passes timed at least, for 2 seconds or more"), Output());
         var rounds = new Option<int>("--rounds")
         {
-            Description = "Processes of each way; the best counts", HelpName = "N", DefaultValueFactory = _ => 1,
+            Description = "Processes of each way; the best counts",
+            HelpName = "N",
+            DefaultValueFactory = _ => 1,
         };
         AtLeastOne(rounds);
         var micro = MicroBatchTokens();
@@ -108,7 +110,9 @@ internal static class BenchCommand
     {
         var option = new Option<string>("--size")
         {
-            Description = "Model: tiny (for smoke tests), or 1 or 4 million parameters", HelpName = "SIZE", DefaultValueFactory = _ => "1m",
+            Description = "Model: tiny (for smoke tests), or 1 or 4 million parameters",
+            HelpName = "SIZE",
+            DefaultValueFactory = _ => "1m",
         };
         option.AcceptOnlyFromAmong(BenchModels.Names);
         return option;
@@ -129,7 +133,8 @@ internal static class BenchCommand
     {
         var option = new Option<int>("--micro-batch-tokens")
         {
-            Description = "Largest number of tokens in one forward and backward pass of segments (ppo.micro_batch_tokens)", HelpName = "N",
+            Description = "Largest number of tokens in one forward and backward pass of segments (ppo.micro_batch_tokens)",
+            HelpName = "N",
             DefaultValueFactory = _ => new PpoOptions().MicroBatchTokens,
         };
         AtLeastOne(option);
