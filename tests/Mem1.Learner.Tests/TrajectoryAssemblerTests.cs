@@ -1,3 +1,4 @@
+using Google.Protobuf;
 using Mem1.Protocol.V1;
 
 namespace Mem1.Learner.Tests;
@@ -53,6 +54,26 @@ public sealed class TrajectoryAssemblerTests
         { "context after generation", s => s.Segments.Add(new Segment { Kind = SegmentKind.Information, Tokens = { 1 } }), "context after" },
         { "no outcome", s => s.Outcome = null, "without an outcome" },
         { "another prompt", s => s.Segments[0].Tokens[0] ^= 1, "another prompt" },
+        { "a negative turn", s => s.Turn = -1, "is not one of turns" },
+        { "a turn beyond all bounds", s => s.Turn = int.MaxValue, "is not one of turns" },
+        { "a token beyond the vocabulary", s => s.Segments[^1].Tokens[0] = 31, "vocabulary of 31" },
+        { "a negative token", s => s.Segments[0].Tokens[0] = -1, "vocabulary of 31" },
+        { "an observation beyond the vocabulary", s => s.Observation.Add(int.MaxValue), "vocabulary of 31" },
+        { "a context beyond the model's", s => s.Segments[0].Tokens.AddRange(new int[128]), "context holds 128" },
+        { "an observation beyond the model's context", s => s.Observation.AddRange(new int[129]), "context holds 128" },
+        { "a kind nobody knows", s => s.Segments[1].Kind = (SegmentKind)99, "no known kind" },
+        { "state after action", s => s.Segments.Add(new Segment { Kind = SegmentKind.InternalState, Generated = true, Tokens = { 1 } }), "after its action" },
+        { "an infinite log-prob", s => s.LogProbs[0] = float.NegativeInfinity, "not finite" },
+        { "a probability above 1", s => s.LogProbs[0] = 0.5f, "above 0" },
+        { "a version of the future", s => s.PolicyVersions[0] = 1, "policy version 1; there are 0 to 0" },
+        { "a negative version", s => s.PolicyVersions[0] = -1, "policy version -1" },
+        { "an unknown end", s => s.End = (EndReason)42, "unknown reason (42)" },
+        { "an outcome in the middle", s => s.End = EndReason.Unspecified, "does not end its episode" },
+        { "a reward that is no number", s => s.Outcome.Reward = double.NaN, "reward of NaN" },
+        { "an endless reward", s => s.Outcome.Reward = 1e30, "reward of 1E+30" },
+        { "no scores", s => { s.Outcome.ExactMatch.Clear(); s.Outcome.F1.Clear(); }, "0 exact matches" },
+        { "a score too few", s => s.Outcome.F1.Clear(), "0 F1 scores" },
+        { "a score that is no number", s => s.Outcome.F1[0] = double.NaN, "outside 0 to 1" },
         { "a context that is not the turn before", s => s.Segments[1].Tokens[0] ^= 1, "not the turn before" },
     };
 
@@ -67,6 +88,64 @@ public sealed class TrajectoryAssemblerTests
         Assert.True(last.Outcome == AssemblyOutcome.Rejected, what);
         Assert.Contains(sentence, last.Reason, StringComparison.Ordinal);
         Assert.Equal(0, assembler.OpenEpisodes);
+    }
+
+    [Fact]
+    public void Damaged_messages_never_throw_and_what_is_completed_can_be_trained_on()
+    {
+        var random = new Random(11);
+        int completed = 0, rejected = 0;
+        for (var round = 0; round < 5000; round++)
+        {
+            var assembler = new TrajectoryAssembler(TestData.Limits);
+            var subs = ToMessages(TestData.Trajectory(random, 31, random.Next(1, 4)));
+            for (var damage = random.Next(3); damage > 0; damage--)
+            {
+                var at = random.Next(subs.Count);
+                if (Damaged(subs[at], random) is { } damaged) subs[at] = damaged;
+            }
+
+            foreach (var sub in subs)
+            {
+                var result = assembler.Add(sub, newestVersion: 0);
+                Assert.Equal(result.Outcome == AssemblyOutcome.Rejected, result.Reason is not null);
+                if (result.Outcome == AssemblyOutcome.Rejected) rejected++;
+                if (result.Trajectory is not { } t) continue;
+                completed++;
+                Assert.NotEmpty(t.Turns);
+                Assert.All(t.Turns, turn =>
+                {
+                    Assert.InRange(t.Prompt.Length + turn.Context.Length + turn.Generated.Length, 2, TestData.Limits.MaxPositions);
+                    Assert.All(t.Prompt.Concat(turn.Context).Concat(turn.Generated), id => Assert.InRange(id, 0, 30));
+                    Assert.Equal(turn.Generated.Length, turn.LogProbs.Length);
+                    Assert.Equal(turn.Generated.Length, turn.PolicyVersions.Length);
+                    Assert.InRange(turn.StateLength, 0, turn.Generated.Length);
+                    Assert.All(turn.LogProbs, p => Assert.True(float.IsFinite(p) && p <= 1e-3f));
+                    Assert.All(turn.PolicyVersions, v => Assert.Equal(0, v));
+                });
+                Assert.True(float.IsFinite((float)t.Reward));
+                Assert.NotEmpty(t.ExactMatch);
+                Assert.NotEqual(Environments.EpisodeEnd.None, t.End);
+            }
+        }
+
+        Assert.InRange(completed, 1000, 4999); // both things happen, or the test shows nothing
+        Assert.True(rejected > 500);
+    }
+
+    /// <summary>A message with a few bytes of its encoding changed; null when it no longer is one.</summary>
+    private static SubTrajectory? Damaged(SubTrajectory sub, Random random)
+    {
+        var bytes = sub.ToByteArray();
+        for (var n = random.Next(1, 4); n > 0; n--) bytes[random.Next(bytes.Length)] = (byte)random.Next(256);
+        try
+        {
+            return SubTrajectory.Parser.ParseFrom(bytes);
+        }
+        catch (InvalidProtocolBufferException)
+        {
+            return null;
+        }
     }
 
     internal static List<SubTrajectory> ToMessages(Trajectory t, int attempt = 1)

@@ -1,0 +1,131 @@
+using Grpc.Core;
+using Grpc.Net.Client;
+using Mem1.Protocol.V1;
+
+namespace Mem1.Learner.Tests;
+
+/// <summary>A worker written out by hand: it says what a test tells it to and reads one message at a time.</summary>
+internal sealed class Peer : IDisposable
+{
+    private readonly GrpcChannel _channel;
+    private readonly LearnerService.LearnerServiceClient _client;
+    private readonly AsyncDuplexStreamingCall<WorkerMessage, LearnerMessage> _call;
+    private readonly Queue<LearnerMessage> _unread = new();
+    private readonly CancellationToken _limit;
+
+    public Peer(LearnerHost host, CancellationToken limit)
+    {
+        _limit = limit;
+        _channel = GrpcChannel.ForAddress(host.Address);
+        _client = new LearnerService.LearnerServiceClient(_channel);
+        _call = _client.Connect(cancellationToken: limit);
+    }
+
+    public Welcome Welcome { get; private set; } = new();
+
+    public static async Task<Peer> JoinAsync(LearnerHost host, string id, int maxEpisodes, CancellationToken limit)
+    {
+        var peer = new Peer(host, limit);
+        await peer.SendAsync(new WorkerMessage { Hello = new Hello { WorkerId = id, ProtocolVersion = 1, MaxEpisodes = maxEpisodes } });
+        peer.Welcome = (await peer.NextAsync(LearnerMessage.BodyOneofCase.Welcome)).Welcome;
+        return peer;
+    }
+
+    public Task SendAsync(WorkerMessage message) => _call.RequestStream.WriteAsync(message);
+
+    public async Task ReadyAsync(long version, int credit)
+    {
+        await SendAsync(new WorkerMessage { WeightsApplied = new WeightsApplied { PolicyVersion = version } });
+        await SendAsync(new WorkerMessage { Credit = new LeaseCredit { Episodes = credit } });
+    }
+
+    public async Task<TaskLease> LeaseAsync() => (await NextAsync(LearnerMessage.BodyOneofCase.Lease)).Lease;
+
+    /// <summary>The next message of a kind; others are kept for whoever asks for them.</summary>
+    public async Task<LearnerMessage> NextAsync(LearnerMessage.BodyOneofCase kind)
+    {
+        for (var i = _unread.Count; i > 0; i--)
+        {
+            var kept = _unread.Dequeue();
+            if (kept.BodyCase == kind) return kept;
+            _unread.Enqueue(kept);
+        }
+
+        while (await _call.ResponseStream.MoveNext(_limit))
+        {
+            if (_call.ResponseStream.Current.BodyCase == kind) return _call.ResponseStream.Current;
+            _unread.Enqueue(_call.ResponseStream.Current);
+        }
+
+        throw new InvalidOperationException($"The stream ended before a {kind}.");
+    }
+
+    /// <summary>Plays a lease with made-up turns and waits for their acknowledgements.</summary>
+    /// <param name="lease">What to play.</param>
+    /// <param name="lie">What to change in the last turn.</param>
+    public async Task PlayAsync(TaskLease lease, Action<SubTrajectory>? lie = null)
+    {
+        var trajectory = TestData.Trajectory(new Random((int)lease.Seed), 31, 2, lease.EpisodeId) with { TaskId = lease.TaskId };
+        var turns = TrajectoryAssemblerTests.ToMessages(trajectory, lease.Attempt);
+        lie?.Invoke(turns[^1]);
+        foreach (var turn in turns)
+        {
+            await SendAsync(new WorkerMessage { SubTrajectory = turn });
+            var ack = (await NextAsync(LearnerMessage.BodyOneofCase.Ack)).Ack;
+            Assert.Equal((turn.EpisodeId, turn.Attempt, turn.Turn), (ack.EpisodeId, ack.Attempt, ack.Turn));
+        }
+    }
+
+    public async Task<(byte[] Bytes, int Chunks, byte[] Sha256)> PullAsync(long version)
+    {
+        using var pull = _client.PullWeights(new PullWeightsRequest { PolicyVersion = version }, cancellationToken: _limit);
+        var bytes = new MemoryStream();
+        byte[] hash = [];
+        var chunks = 0;
+        long total = 0;
+        while (await pull.ResponseStream.MoveNext(_limit))
+        {
+            var chunk = pull.ResponseStream.Current;
+            Assert.Equal(version, chunk.PolicyVersion);
+            if (chunks++ == 0) (hash, total) = (chunk.Sha256.ToByteArray(), chunk.TotalBytes);
+            chunk.Data.WriteTo(bytes);
+        }
+
+        Assert.Equal(total, bytes.Length);
+        return (bytes.ToArray(), chunks, hash);
+    }
+
+    /// <summary>Sends a message that ends the stream, and tells how it ended.</summary>
+    public async Task<RpcException> RefusedAsync(WorkerMessage message)
+    {
+        try
+        {
+            await SendAsync(message);
+        }
+        catch (RpcException)
+        {
+            // The learner may end the stream while the message is still on its way; reading tells why.
+        }
+
+        return await EndAsync();
+    }
+
+    /// <summary>Reads until the learner breaks the stream off.</summary>
+    public Task<RpcException> EndAsync() => Assert.ThrowsAsync<RpcException>(async () =>
+    {
+        while (await _call.ResponseStream.MoveNext(_limit)) _unread.Enqueue(_call.ResponseStream.Current);
+    });
+
+    /// <summary>Ends this side and waits for the learner to end the other.</summary>
+    public async Task LeaveAsync()
+    {
+        await _call.RequestStream.CompleteAsync();
+        while (await _call.ResponseStream.MoveNext(_limit)) _unread.Enqueue(_call.ResponseStream.Current);
+    }
+
+    public void Dispose()
+    {
+        _call.Dispose();
+        _channel.Dispose();
+    }
+}
