@@ -82,7 +82,7 @@ internal static class BenchProcess
         if (ended.Code != 0)
         {
             var last = ended.Errors.Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries).LastOrDefault();
-            throw new UserErrorException($"Measuring {what} ended with status {ended.Code}: {last ?? "it wrote nothing on standard error"}");
+            throw new UserErrorException($"Measuring {what} ended with status {ended.Code}: {last ?? "it gave no reason"}");
         }
 
         return JsonSerializer.Deserialize<PassReport>(ended.Output, Json)

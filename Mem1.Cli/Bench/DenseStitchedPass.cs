@@ -59,7 +59,8 @@ internal sealed class DenseStitchedPass : IDisposable
     public DenseStitchedPass(TorchDecoder model)
     {
         var c = model.Config;
-        if (c.Position != PositionEncoding.Rope || c.ConvKernel > 0 || c.EmbeddingConvKernel > 0 || c.AttentionScale != AttentionScale.Standard)
+        var plain = c.Position == PositionEncoding.Rope && c.AttentionScale == AttentionScale.Standard;
+        if (!plain || c.ConvKernel > 0 || c.EmbeddingConvKernel > 0)
             throw new ArgumentException("The dense pass computes plain Qwen2 models only.", nameof(model));
         _model = model;
         using var scope = NewDisposeScope();
@@ -68,7 +69,8 @@ internal sealed class DenseStitchedPass : IDisposable
         for (var p = 0; p < c.MaxPositions; p++)
             for (var i = 0; i < c.HeadSize; i++)
                 angles[(p * c.HeadSize) + i] = (float)(p * Math.Pow(c.RopeTheta, -2.0 * (i % half) / c.HeadSize));
-        var table = torch.tensor(angles, dtype: ScalarType.Float32, device: model.Parameters.Values.device).view(c.MaxPositions, c.HeadSize);
+        var device = model.Parameters.Values.device;
+        var table = torch.tensor(angles, dtype: ScalarType.Float32, device: device).view(c.MaxPositions, c.HeadSize);
         _cos = table.cos().DetachFromDisposeScope();
         _sin = table.sin().DetachFromDisposeScope();
     }
@@ -130,7 +132,8 @@ internal sealed class DenseStitchedPass : IDisposable
     {
         using var scope = NewDisposeScope();
         var p = _model.Parameters;
-        long length = h.size(0), heads = _model.Config.Heads, kv = _model.Config.KeyValueHeads, dh = _model.Config.HeadSize, group = heads / kv;
+        var c = _model.Config;
+        long length = h.size(0), heads = c.Heads, kv = c.KeyValueHeads, dh = c.HeadSize, group = heads / kv;
         Tensor Heads(string part, long count) => nn.functional.linear(
             h, p[$"{name}{part}_proj.weight"], p.Find($"{name}{part}_proj.bias")).view(length, count, dh).transpose(0, 1);
         var q = (Rotate(Heads("q", heads), cos, sin) * (1 / Math.Sqrt(dh))).reshape(kv, group * length, dh);

@@ -15,7 +15,9 @@ internal static class BenchModels
     // The longest context any bench asks for is a prompt of 64, a kept context of 48 and 32 generated tokens.
     private const int Positions = 256;
 
-    /// <summary>Plain Qwen2: RoPE, grouped queries, SwiGLU, tied embeddings. The names are the numbers of parameters; tiny is for smoke tests.</summary>
+    /// <summary>
+    /// Plain Qwen2: RoPE, grouped queries, SwiGLU, tied embeddings. The names are the numbers of parameters; tiny is for smoke tests.
+    /// </summary>
     public static DecoderConfig Shape(string size)
     {
         var (vocabulary, hidden, layers) = size switch

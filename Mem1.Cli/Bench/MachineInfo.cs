@@ -11,7 +11,9 @@ namespace Mem1.Cli.Bench;
 /// <param name="Os">Name and version.</param>
 /// <param name="Dotnet">Runtime version.</param>
 /// <param name="Libtorch">Version.</param>
-/// <param name="LoadAverage">Runnable processes over the last minute when measuring began: more than a few tenths is not a quiet machine.</param>
+/// <param name="LoadAverage">
+/// Runnable processes over the last minute when measuring began: more than a few tenths is not a quiet machine.
+/// </param>
 /// <param name="Date">When measuring began, UTC.</param>
 internal sealed record MachineInfo(
     string Cpu, int Cores, double MemoryGib, string Os, string Dotnet, string Libtorch, double? LoadAverage, string Date)

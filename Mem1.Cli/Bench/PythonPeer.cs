@@ -35,19 +35,24 @@ internal static class PythonPeer
     /// <param name="cancellationToken">Ends the process.</param>
     /// <returns>Its report, or null when python3-torch is not installed.</returns>
     public static async Task<PassReport?> Measure(
-        string script, DecoderConfig shape, string caseFile, PpoOptions options, int repeat, TimeSpan atLeast, CancellationToken cancellationToken)
+        string script, DecoderConfig shape, string caseFile, PpoOptions options, int repeat, TimeSpan atLeast,
+        CancellationToken cancellationToken)
     {
         var settings = new (string Name, double Value)[]
         {
             ("layers", shape.Layers), ("heads", shape.Heads), ("kv-heads", shape.KeyValueHeads), ("rope-theta", shape.RopeTheta),
-            ("norm-epsilon", shape.NormEpsilon), ("learning-rate", options.LearningRate), ("value-learning-rate", options.ValueLearningRate),
+            ("norm-epsilon", shape.NormEpsilon),
+            ("learning-rate", options.LearningRate), ("value-learning-rate", options.ValueLearningRate),
             ("weight-decay", options.WeightDecay), ("beta1", options.Beta1), ("beta2", options.Beta2), ("clip", options.Clip),
             ("value-clip", options.ValueClip), ("entropy", options.EntropyCoefficient), ("gradient-clip", options.GradientClip),
             ("repeat", repeat), ("seconds", atLeast.TotalSeconds),
         };
         var start = BenchProcess.Start(
             File.Exists(DebianPython) ? DebianPython : "python3",
-            [script, "--case", caseFile, .. settings.SelectMany(s => new[] { "--" + s.Name, s.Value.ToString("R", CultureInfo.InvariantCulture) })]);
+            [
+                script, "--case", caseFile,
+                .. settings.SelectMany(s => new[] { "--" + s.Name, s.Value.ToString("R", CultureInfo.InvariantCulture) }),
+            ]);
         var ended = await BenchProcess.Run(start, cancellationToken).ConfigureAwait(false);
         if (ended is null || ended.Value.Errors.Contains("No module named 'torch'", StringComparison.Ordinal)) return null;
         return BenchProcess.Report(ended.Value, "the python peer");

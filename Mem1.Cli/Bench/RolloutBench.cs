@@ -19,7 +19,27 @@ internal sealed record RolloutRow(
 
 /// <summary>All of <c>mem1 bench rollout</c>.</summary>
 internal sealed record RolloutBenchReport(
-    string Bench, string Size, long Parameters, int ContextTokens, int GeneratedTokens, MachineInfo Machine, IReadOnlyList<RolloutRow> Rows);
+    string Bench, string Size, long Parameters, int ContextTokens, int GeneratedTokens, MachineInfo Machine, IReadOnlyList<RolloutRow> Rows)
+{
+    /// <summary>The table for people.</summary>
+    public string Table()
+    {
+        var text = new StringWriter(CultureInfo.InvariantCulture);
+        void Line(FormattableString line) => text.WriteLine(line.ToString(CultureInfo.InvariantCulture));
+        Line($"{Machine}");
+        Line($"Sampling from a {Parameters:N0}-parameter model: context {ContextTokens}, {GeneratedTokens} generated.");
+        Line($"tok/s: generated tokens per second of a whole round, reading the contexts included.");
+        Line($"");
+        Line($"batch  threads     tok/s  decode only  prefill");
+        foreach (var row in Rows)
+        {
+            var rates = $"{row.TokensPerSecond,8:0}  {row.DecodeTokensPerSecond,11:0}  {row.PrefillTokensPerSecond,7:0}";
+            Line($"{row.Batch,5}  {row.Threads,7}  {rates}");
+        }
+
+        return text.ToString();
+    }
+}
 
 /// <summary>Measures the managed generation engine.</summary>
 internal static class RolloutBench
@@ -64,30 +84,13 @@ internal static class RolloutBench
                 }
 
                 rows.Add(new RolloutRow(
-                    batch, count, batch * GeneratedTokens / total, batch * (GeneratedTokens - 1) / rest, batch * ContextTokens / first, rounds));
+                    batch, count, batch * GeneratedTokens / total, batch * (GeneratedTokens - 1) / rest, batch * ContextTokens / first,
+                    rounds));
             }
         }
 
         return new RolloutBenchReport(
             "rollout", size, weights.Tensors.Values.Sum(t => t.Data.LongLength), ContextTokens, GeneratedTokens, machine, rows);
-    }
-
-    /// <summary>The table for people.</summary>
-    public static string Table(RolloutBenchReport report)
-    {
-        var text = new StringWriter(CultureInfo.InvariantCulture);
-        text.WriteLine($"{report.Machine}");
-        text.WriteLine(string.Create(CultureInfo.InvariantCulture,
-            $"Sampling from a {report.Parameters:N0}-parameter model: context {report.ContextTokens}, {report.GeneratedTokens} generated; tok/s counts generated tokens, reading the contexts included."));
-        text.WriteLine();
-        text.WriteLine("batch  threads     tok/s  decode only  prefill");
-        foreach (var row in report.Rows)
-        {
-            text.WriteLine(string.Create(CultureInfo.InvariantCulture,
-                $"{row.Batch,5}  {row.Threads,7}  {row.TokensPerSecond,8:0}  {row.DecodeTokensPerSecond,11:0}  {row.PrefillTokensPerSecond,7:0}"));
-        }
-
-        return text.ToString();
     }
 
     /// <summary>Seconds of the first step, which reads the contexts, and of all others.</summary>

@@ -80,9 +80,12 @@ internal sealed class UpdateStep : IDisposable
             for (var i = 0; i < tokens.Length; i++) logProbs[tokens[i]] = found[i];
         }
 
-        var norm = _optimiser.Step(group => group == ParameterGroup.Value
-            ? new StepSettings(_options.ValueLearningRate, 0, _options.GradientClip)
-            : new StepSettings(_options.LearningRate, group == ParameterGroup.PolicyMatrix ? _options.WeightDecay : 0, _options.GradientClip));
+        var norm = _optimiser.Step(group => group switch
+        {
+            ParameterGroup.Value => new StepSettings(_options.ValueLearningRate, 0, _options.GradientClip),
+            ParameterGroup.PolicyMatrix => new StepSettings(_options.LearningRate, _options.WeightDecay, _options.GradientClip),
+            _ => new StepSettings(_options.LearningRate, 0, _options.GradientClip),
+        });
         return new StepResult(logProbs, loss, norm);
     }
 

@@ -10,11 +10,14 @@ namespace Mem1.Cli.Commands;
 /// <summary><c>mem1 bench</c>: how fast the learner and the sampler are on this machine.</summary>
 internal static class BenchCommand
 {
+    // Beside the default: what memory comes down to when a trajectory is cut into passes of a few turns.
+    private const int SmallMicroBatch = 512;
+
     public static Command Create() => new("bench", "Measure speed and memory on this machine.") { Learner(), Rollout(), LearnerPass() };
 
     private static Command Learner()
     {
-        var turns = Numbers("--turns", "Numbers of turns of the trajectory", [2, 4, 8, 16, 32]);
+        var turns = Numbers("--turns", "Numbers of turns of the trajectory", 2, 4, 8, 16, 32);
         var (size, json, repeat, output) = (Size(), Json(), Repeat("Passes timed at least, for 2 seconds or more"), Output());
         var rounds = new Option<int>("--rounds")
         {
@@ -23,12 +26,14 @@ internal static class BenchCommand
             DefaultValueFactory = _ => 1,
         };
         AtLeastOne(rounds);
-        var micro = MicroBatchTokens();
+        var micro = Numbers(
+            "--micro-batch-tokens", "Largest numbers of tokens in one forward and backward pass of segments (ppo.micro_batch_tokens)",
+            new PpoOptions().MicroBatchTokens, SmallMicroBatch);
         var command = new Command(
             "learner",
             """
-            Time one PPO update three ways, each in a process of its own: segments (what train does), dense (the same model over one stitched
-            sequence under a full mask) and, when python3-torch is installed, bench/peers/dense_ppo.py.
+            Time one PPO update three ways, each in a process of its own: segments (what train does), dense (the same model over one
+            stitched sequence under a full mask) and, when python3-torch is installed, bench/peers/dense_ppo.py.
 
             Examples:
               ./mem1 bench learner
@@ -41,10 +46,10 @@ internal static class BenchCommand
         command.SetAction(async (parse, cancellationToken) =>
         {
             var report = await LearnerBench.Run(
-                parse.GetValue(size)!, parse.GetValue(turns)!, parse.GetValue(micro), parse.GetValue(repeat), parse.GetValue(rounds), Progress,
-                cancellationToken)
+                parse.GetValue(size)!, List(parse.GetValue(turns)), List(parse.GetValue(micro)), parse.GetValue(repeat), parse.GetValue(rounds),
+                Progress, cancellationToken)
                 .ConfigureAwait(false);
-            Show(report, LearnerBench.Table(report), parse.GetValue(json), parse.GetValue(output));
+            Show(report, report.Table(), parse.GetValue(json), parse.GetValue(output));
             return 0;
         });
         return command;
@@ -52,8 +57,8 @@ internal static class BenchCommand
 
     private static Command Rollout()
     {
-        var batch = Numbers("--batch", "Sequences decoded together", [1, 16, 64]);
-        var threads = Numbers("--threads", "Threads of the engine", [1, 2]);
+        var batch = Numbers("--batch", "Sequences decoded together", 1, 16, 64);
+        var threads = Numbers("--threads", "Threads of the engine", 1, 2);
         var (size, json, repeat, output) = (Size(), Json(), Repeat("Rounds timed at least, for 2 seconds or more"), Output());
         var command = new Command(
             "rollout",
@@ -71,9 +76,9 @@ internal static class BenchCommand
         command.SetAction((parse, cancellationToken) =>
         {
             var report = RolloutBench.Run(
-                parse.GetValue(size)!, parse.GetValue(batch)!, parse.GetValue(threads)!, parse.GetValue(repeat), RolloutBench.TimedAtLeast, Progress,
-                cancellationToken);
-            Show(report, RolloutBench.Table(report), parse.GetValue(json), parse.GetValue(output));
+                parse.GetValue(size)!, List(parse.GetValue(batch)), List(parse.GetValue(threads)), parse.GetValue(repeat), RolloutBench.TimedAtLeast,
+                Progress, cancellationToken);
+            Show(report, report.Table(), parse.GetValue(json), parse.GetValue(output));
             return Task.FromResult(0);
         });
         return command;
@@ -84,8 +89,12 @@ internal static class BenchCommand
     {
         var file = new Option<FileInfo>("--case") { Required = true };
         var way = new Option<UpdateWay>("--way") { Required = true };
-        var (size, micro, repeat) = (Size(), MicroBatchTokens(), Repeat("Passes timed at least"));
-        var command = new Command(LearnerBench.PassCommand, "Measure one way of one case in this process.") { file, way, size, micro, repeat };
+        var micro = new Option<int>("--micro-batch-tokens") { Required = true };
+        var (size, repeat) = (Size(), Repeat("Passes timed at least"));
+        var command = new Command(LearnerBench.PassCommand, "Measure one way of one case in this process.")
+        {
+            file, way, size, micro, repeat,
+        };
         command.Hidden = true;
         command.SetAction(parse =>
         {
@@ -129,38 +138,33 @@ internal static class BenchCommand
         return option;
     }
 
-    private static Option<int> MicroBatchTokens()
-    {
-        var option = new Option<int>("--micro-batch-tokens")
-        {
-            Description = "Largest number of tokens in one forward and backward pass of segments (ppo.micro_batch_tokens)",
-            HelpName = "N",
-            DefaultValueFactory = _ => new PpoOptions().MicroBatchTokens,
-        };
-        AtLeastOne(option);
-        return option;
-    }
-
     private static void AtLeastOne(Option<int> option) => option.Validators.Add(result =>
     {
         if (result.Tokens.Count == 1 && int.TryParse(result.Tokens[0].Value, CultureInfo.InvariantCulture, out var n) && n < 1)
             result.AddError($"{option.Name} is {n}; it must be at least 1.");
     });
 
-    /// <summary>Whole numbers from 1, separated by commas.</summary>
-    private static Option<int[]> Numbers(string name, string description, int[] standard) => new(name)
+    /// <summary>An option of whole numbers from 1, separated by commas; <see cref="List"/> reads its value.</summary>
+    private static Option<string> Numbers(string name, string description, params int[] standard)
     {
-        Description = description,
-        HelpName = "N,N,...",
-        DefaultValueFactory = _ => standard,
-        Arity = ArgumentArity.ExactlyOne,
-        CustomParser = result =>
+        var option = new Option<string>(name)
         {
-            var words = result.Tokens[0].Value.Split(',', StringSplitOptions.TrimEntries);
-            var numbers = words.Select(w => int.TryParse(w, NumberStyles.None, CultureInfo.InvariantCulture, out var n) ? n : 0).ToArray();
-            if (numbers.All(n => n >= 1)) return numbers;
-            result.AddError($"{name} is \"{result.Tokens[0].Value}\"; it must be whole numbers from 1, separated by commas.");
-            return null;
-        },
-    };
+            Description = description,
+            HelpName = "N,N,...",
+            DefaultValueFactory = _ => string.Join(',', standard),
+        };
+        option.Validators.Add(result =>
+        {
+            if (result.Tokens.Count == 1 && List(result.Tokens[0].Value).Any(n => n < 1))
+                result.AddError($"{name} is \"{result.Tokens[0].Value}\"; it must be whole numbers from 1, separated by commas.");
+        });
+        return option;
+    }
+
+    /// <summary>Numbers between commas; 0 for what is none.</summary>
+    private static int[] List(string? numbers) =>
+    [
+        .. (numbers ?? "").Split(',', StringSplitOptions.TrimEntries)
+            .Select(w => int.TryParse(w, NumberStyles.None, CultureInfo.InvariantCulture, out var n) ? n : 0).Distinct(),
+    ];
 }

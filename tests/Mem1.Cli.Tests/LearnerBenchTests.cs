@@ -23,7 +23,8 @@ public sealed class LearnerBenchTests
         LearnerBench.RequireSame(segments, Steps(problem, UpdateWay.Dense, microBatchTokens), "dense");
 
         Assert.Equal(turns * LearnerCase.GeneratedPerTurn, segments.LogProbs.Length);
-        Assert.True(Math.Abs(segments.Losses[0] - segments.Losses[2]) > 1e-3, "the steps must move the weights for the losses to tell anything");
+        Assert.True(
+            Math.Abs(segments.Losses[0] - segments.Losses[2]) > 1e-3, "the steps must move the weights for the losses to tell anything");
     }
 
     [Fact]
@@ -36,11 +37,12 @@ public sealed class LearnerBenchTests
         using var scope = torch.NewDisposeScope();
         var right = StitchedSequence.Of(problem.Trajectory);
         var wrong = right with { Turns = [.. right.Turns.Select(t => t == 2 ? 1 : t)] };
-        float[] LogProbs(StitchedSequence s) => torch.nn.functional.log_softmax(model.Logits(dense.Predictions(s)), -1)
+        float[] LogProbs(StitchedSequence s) => model.Logits(dense.Predictions(s)).log_softmax(-1)
             .gather(1, torch.tensor(s.Targets, dtype: torch.ScalarType.Int64).unsqueeze(1)).squeeze(1).detach().data<float>().ToArray();
         PassReport Report(float[] logProbs) => new(1, 1, 1, 1, logProbs, [1, 1, 1], 1, "");
 
-        var error = Assert.Throws<UserErrorException>(() => LearnerBench.RequireSame(Report(LogProbs(right)), Report(LogProbs(wrong)), "dense"));
+        var (good, bad) = (Report(LogProbs(right)), Report(LogProbs(wrong)));
+        var error = Assert.Throws<UserErrorException>(() => LearnerBench.RequireSame(good, bad, "dense"));
 
         Assert.Contains("does not compute what segments computes", error.Message, StringComparison.Ordinal);
     }
@@ -69,7 +71,8 @@ public sealed class LearnerBenchTests
         Assert.True(script is not null, "bench/peers/dense_ppo.py is part of the checkout");
 
         var peer = await PythonPeer.Measure(
-            script, shape, file.Path, UpdateStep.Options(8192, LearningRate), repeat: 2, TimeSpan.Zero, TestContext.Current.CancellationToken);
+            script, shape, file.Path, UpdateStep.Options(8192, LearningRate), repeat: 2, TimeSpan.Zero,
+            TestContext.Current.CancellationToken);
 
         if (peer is null) Assert.Skip(PythonPeer.Missing);
         Assert.Equal(2, peer.Passes);
@@ -78,7 +81,8 @@ public sealed class LearnerBenchTests
 
     private static PassReport Steps(LearnerCase problem, UpdateWay way, int microBatchTokens)
     {
-        using var step = new UpdateStep(BenchModels.Shape("tiny"), problem, way, UpdateStep.Options(microBatchTokens, LearningRate));
+        var options = UpdateStep.Options(microBatchTokens, LearningRate);
+        using var step = new UpdateStep(BenchModels.Shape("tiny"), problem, way, options);
         StepResult[] results = [step.Run(), step.Run(), step.Run()];
         return new PassReport(1, 1, 3, 1, results[0].LogProbs, [.. results.Select(r => r.Loss)], results[0].GradientNorm, "");
     }

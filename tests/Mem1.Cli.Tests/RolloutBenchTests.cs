@@ -10,7 +10,9 @@ public sealed class RolloutBenchTests
         var report = RolloutBench.Run("tiny", [1, 3], [1, 2], repeat: 1, TimeSpan.Zero, _ => { }, TestContext.Current.CancellationToken);
 
         Assert.Equal([(1, 1), (1, 2), (3, 1), (3, 2)], report.Rows.Select(r => (r.Batch, r.Threads)));
-        Assert.All(report.Rows, r => Assert.True(r.TokensPerSecond > 0 && r.DecodeTokensPerSecond > 0 && r.PrefillTokensPerSecond > 0));
-        Assert.Equal(report.Rows.Count, RolloutBench.Table(report).Split("prefill\n")[1].Split('\n', StringSplitOptions.RemoveEmptyEntries).Length);
+        Assert.All(
+            report.Rows, r => Assert.True(r.TokensPerSecond > 0 && r.DecodeTokensPerSecond > 0 && r.PrefillTokensPerSecond > 0));
+        var lines = report.Table().Split("prefill\n")[1].Split('\n', StringSplitOptions.RemoveEmptyEntries);
+        Assert.Equal(report.Rows.Count, lines.Length);
     }
 }
