@@ -68,7 +68,7 @@ public static class TrainingCheckpoint
             {
                 if (Directory.Exists(aside)) Directory.Delete(aside, recursive: true);
             }
-            catch (IOException)
+            catch (Exception cleanup) when (cleanup is IOException or UnauthorizedAccessException)
             {
                 // What could not be written could not be removed either; the name says it is partial and nobody reads it.
             }

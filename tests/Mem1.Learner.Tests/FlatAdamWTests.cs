@@ -6,6 +6,24 @@ namespace Mem1.Learner.Tests;
 
 public sealed class FlatAdamWTests
 {
+    [Theory]
+    [InlineData("model.a.weight", float.NaN)]
+    [InlineData("value_head.fc1.weight", float.PositiveInfinity)]
+    public void A_gradient_that_is_not_finite_moves_nothing_and_is_said_in_a_sentence(string name, float gradient)
+    {
+        var weights = new ModelWeights(new SortedDictionary<string, WeightTensor>(StringComparer.Ordinal)
+        {
+            ["model.a.weight"] = new([2, 2], [1, 2, 3, 4]), ["value_head.fc1.weight"] = new([1, 2], [5, 6]),
+        });
+        using var flat = new FlatParameters(weights, CPU);
+        using var optimiser = new FlatAdamW(flat, 0.9, 0.98);
+        using (var scope = NewDisposeScope()) (flat[name] * gradient).sum().backward();
+        var diverged = Assert.Throws<LearnerException>(() => optimiser.Step(_ => new StepSettings(0.1, 0.1, 1)));
+        Assert.Contains("diverged", diverged.Message, StringComparison.Ordinal);
+        Assert.All(flat.Snapshot(policyOnly: false).Tensors, t => Assert.Equal(weights.Tensors[t.Key].Data, t.Value.Data));
+        Assert.All(optimiser.Steps, s => Assert.Equal(0, s));
+    }
+
     [Fact]
     public void Steps_equal_those_of_torch_AdamW_bit_for_bit()
     {

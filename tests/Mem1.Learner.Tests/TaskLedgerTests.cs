@@ -198,6 +198,74 @@ public sealed class TaskLedgerTests
         Assert.Equal(2, (await run).Count);
     }
 
+    [Fact]
+    public async Task Leases_that_never_arrive_do_not_count_against_their_task()
+    {
+        var ledger = NewLedger();
+        var worker = new FakeWorker("w", credit: 10);
+        Join(ledger, worker);
+        var run = ledger.RunAsync(Requests(1), null, _limit);
+        for (var i = 0; i < 2 * TaskLedger.MaxAttempts; i++) Join(ledger, worker = new FakeWorker("w", credit: 10));
+        var lease = Assert.Single(worker.Leases);
+        Assert.Equal((2 * TaskLedger.MaxAttempts) + 1, lease.Attempt);
+        Play(ledger, worker, lease);
+        Assert.Single(await run);
+        Assert.Empty(ledger.Quarantined);
+    }
+
+    [Fact]
+    public async Task A_task_that_failed_on_a_worker_goes_to_another_first()
+    {
+        var ledger = NewLedger();
+        var first = new FakeWorker("first", credit: 100);
+        Join(ledger, first);
+        var run = ledger.RunAsync(Requests(1), null, _limit);
+        var second = new FakeWorker("second", credit: 1);
+        Join(ledger, second);
+        ledger.Return("first", "t0", 1, new string('x', 100_000));
+        ledger.Return("second", "t0", 2, "again");
+        Assert.Equal([1, 3], first.Leases.Select(l => l.Attempt)); // nobody else has a place left
+        ledger.Return("first", "t0", 3, "and again");
+        Assert.Empty(await run);
+        Assert.Equal([500, 5, 9], Assert.Single(ledger.Quarantined).Reasons.Select(r => r.Length));
+    }
+
+    [Fact]
+    public async Task A_task_twice_is_refused_and_nothing_of_its_batch_stays()
+    {
+        var ledger = NewLedger();
+        var twice = Requests(2).Concat(Requests(1)).ToList();
+        await Assert.ThrowsAsync<ArgumentException>(() => ledger.RunAsync(twice, null, _limit));
+        Assert.Equal(0, ledger.Counts.Total);
+        Assert.Empty(await ledger.RunAsync([], null, _limit));
+    }
+
+    [Fact]
+    public async Task Progress_is_reported_outside_the_lock_and_its_failure_is_the_callers()
+    {
+        var ledger = NewLedger();
+        var worker = new FakeWorker("w", credit: 10);
+        Join(ledger, worker);
+        var seen = new List<int>();
+        var run = ledger.RunAsync(
+            Requests(3),
+            done =>
+            {
+                seen.Add(done);
+                Assert.True(Task.Run(() => ledger.Counts).Wait(TimeSpan.FromSeconds(20), _limit)); // another thread gets in meanwhile
+            },
+            _limit);
+        foreach (var lease in worker.Leases.ToList()) Play(ledger, worker, lease);
+        Assert.Equal(3, (await run).Count);
+        Assert.Equal([1, 2, 3], seen);
+
+        var more = new FakeWorker("w", credit: 10);
+        Join(ledger, more);
+        var failing = ledger.RunAsync(Requests(1), _ => throw new InvalidOperationException("the terminal is gone"), _limit);
+        Play(ledger, more, more.Leases[0]); // it does not reach whoever delivers the turn
+        await Assert.ThrowsAsync<InvalidOperationException>(() => failing);
+    }
+
     private static void Join(TaskLedger ledger, FakeWorker worker, IEnumerable<TaskLease>? held = null) =>
         ledger.Join(worker, (held ?? []).Select(l => (l.EpisodeId, l.Attempt)).ToHashSet());
 

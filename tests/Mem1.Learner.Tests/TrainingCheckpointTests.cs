@@ -43,6 +43,26 @@ public sealed class TrainingCheckpointTests : IDisposable
     }
 
     [Fact]
+    public void Moments_that_are_missing_after_the_first_update_are_not_taken_for_zero()
+    {
+        Save(1, keep: 1);
+        var folder = TrainingCheckpoint.FindLatest(_root)!;
+        File.Delete(Path.Combine(folder, "optimizer.safetensors"));
+        using var parameters = new FlatParameters(TestData.Weights(_shape, 1), CPU);
+        using var optimiser = new FlatAdamW(parameters, 0.9, 0.99);
+        var refused = Assert.Throws<LearnerException>(() => TrainingCheckpoint.RestoreOptimiser(folder, optimiser, TrainingCheckpoint.LoadState(folder)));
+        Assert.Contains("optimizer.safetensors is missing", refused.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void The_same_update_may_be_saved_again()
+    {
+        Save(1, keep: 1);
+        Save(1, keep: 1);
+        Assert.Equal(["step-1"], Directory.GetDirectories(_root).Select(Path.GetFileName));
+    }
+
+    [Fact]
     public void Moments_that_do_not_fit_are_refused()
     {
         Save(1, keep: 1);

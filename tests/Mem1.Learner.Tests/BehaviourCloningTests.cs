@@ -1,0 +1,79 @@
+using Mem1.Environments;
+using Mem1.Environments.Worlds;
+using Mem1.Model;
+using Mem1.Model.Initialization;
+using Mem1.Model.Tokenizers;
+using static TorchSharp.torch;
+
+namespace Mem1.Learner.Tests;
+
+public sealed class BehaviourCloningTests
+{
+    private static readonly WordLevelTokenizer Tokenizer = new(WorldsVocabulary.Words);
+
+    private readonly CancellationToken _limit = new CancellationTokenSource(TimeSpan.FromSeconds(60)).Token;
+
+    [Fact]
+    public void Cloning_lowers_the_loss_and_the_same_seed_makes_the_same_model()
+    {
+        var (first, loss, curve) = Clone(steps: 75, seed: 1);
+        Assert.True(loss < 0.7 * curve[0].Loss, $"The loss went from {curve[0].Loss} to {loss}.");
+        Assert.Equal(75, curve[^1].Step);
+        var (second, again, _) = Clone(steps: 75, seed: 1);
+        Assert.Equal(loss, again);
+        foreach (var (name, tensor) in first.Tensors) Assert.Equal(tensor.Data, second.Tensors[name].Data);
+        var (other, _, _) = Clone(steps: 75, seed: 2);
+        Assert.NotEqual(first.Tensors["model.embed_tokens.weight"].Data, other.Tensors["model.embed_tokens.weight"].Data);
+    }
+
+    [Fact]
+    public void Expert_episodes_that_never_fit_end_cloning_with_a_sentence()
+    {
+        using var model = NewModel();
+        var cloning = new BehaviourCloning(new CloningOptions { Steps = 1, WarmupSteps = 0 }, Expert(maxContext: 10), TaskOf);
+        var refused = Assert.Throws<LearnerException>(() => cloning.Run(model, 1, null, _limit));
+        Assert.Contains("model.max_positions", refused.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task An_expert_episode_has_the_samplers_layout_and_clipped_observations_keep_their_tag()
+    {
+        var whole = (await Expert(maxContext: 512).PlayAsync(TaskOf(5).Task, 9, _limit))!;
+        var clipped = (await Expert(maxContext: 512, maxObservation: 4).PlayAsync(TaskOf(5).Task, 9, _limit))!;
+        foreach (var t in new[] { whole, clipped })
+        {
+            Assert.Empty(t.Turns[0].Context);
+            for (var j = 1; j < t.Turns.Count; j++)
+                Assert.Equal([.. t.Turns[j - 1].Generated, .. t.Turns[j - 1].Observation], t.Turns[j].Context);
+        }
+
+        Assert.Contains(whole.Turns, t => t.Observation.Length > 4);
+        var end = new WorldsEnvironmentFactory(new WorldsOptions()).ObservationEnd;
+        Assert.All(clipped.Turns.SkipLast(1), t =>
+        {
+            Assert.InRange(t.Observation.Length, 1, 4);
+            Assert.Contains(end, Tokenizer.Decode(t.Observation), StringComparison.Ordinal);
+        });
+    }
+
+    private (ModelWeights Weights, double Loss, List<CloningProgress> Curve) Clone(int steps, ulong seed)
+    {
+        using var model = NewModel();
+        var options = new CloningOptions { Steps = steps, BatchTurns = 8, WarmupSteps = 5, LearningRate = 1e-2 };
+        var curve = new List<CloningProgress>();
+        var loss = new BehaviourCloning(options, Expert(maxContext: 512), TaskOf).Run(model, seed, curve.Add, _limit);
+        return (model.Parameters.Snapshot(policyOnly: true), loss, curve);
+    }
+
+    private static TorchDecoder NewModel()
+    {
+        var shape = TestData.Shape(rope: false, convolution: 2) with { VocabularySize = Tokenizer.VocabularySize, MaxPositions = 512 };
+        return new TorchDecoder(shape, ModelInitializer.Normal(shape, 1), CPU);
+    }
+
+    private static ExpertTrajectories Expert(int maxContext, int maxObservation = 256) => new(
+        new WorldsEnvironmentFactory(new WorldsOptions()), new WorldsExpert(new WorldsExpertOptions()), Tokenizer, maxContext, maxObservation);
+
+    private static (EnvironmentTask Task, ulong Seed) TaskOf(long index) =>
+        (new WorldsTaskSource(new WorldsOptions()).Get(index, objectives: 2, seed: 3), (ulong)index);
+}
