@@ -35,8 +35,10 @@ internal static class Program
         var parsed = root.Parse(args);
         if (parsed.Errors.Count > 0)
         {
-            foreach (var error in parsed.Errors) await Console.Error.WriteLineAsync(error.Message).ConfigureAwait(false);
-            await Console.Error.WriteLineAsync($"See: ./mem1 {string.Join(' ', CommandPath(parsed.CommandResult.Command))}--help").ConfigureAwait(false);
+            // A command that only groups others, called alone, is a question rather than a mistake.
+            if (parsed.UnmatchedTokens.Count == 0 && parsed.CommandResult.Command is { Subcommands.Count: > 0, Action: null } group)
+                return await root.Parse([.. CommandLineErrors.Path(group), "--help"]).InvokeAsync().ConfigureAwait(false);
+            await Console.Error.WriteLineAsync($"mem1: {CommandLineErrors.Sentence(parsed)}").ConfigureAwait(false);
             return 2;
         }
 
@@ -60,10 +62,7 @@ internal static class Program
         // How TorchSharp says that libtorch cannot be loaded; a trace of the paths it tried may follow.
         NotSupportedException when e.Message.Contains("libtorch", StringComparison.Ordinal) => e.Message.Split('\n')[0],
         AggregateException { InnerExceptions: [var only] } => Mendable(only),
-        IOException or UnauthorizedAccessException => $"{e.Message} (a file could not be read or written)",
+        IOException or UnauthorizedAccessException => e.Message,
         _ => null,
     };
-
-    private static IEnumerable<string> CommandPath(Command command) =>
-        command is RootCommand ? [] : command.Parents.OfType<Command>().SelectMany(CommandPath).Append(command.Name + " ");
 }

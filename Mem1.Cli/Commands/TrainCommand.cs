@@ -49,68 +49,98 @@ internal static class TrainCommand
         {
             config, set, name, runs, resume, updates, seed, serial, scratch, cloneOnly, quick, corpus, tasks, json,
         };
-        command.SetAction((parse, cancellationToken) =>
+        // On a thread of its own: gradient mode, dispose scopes and the count of live tensors belong to it. It must not block this one either,
+        // or Ctrl-C would find nobody waiting for it.
+        command.SetAction((parse, cancellationToken) => Task.Factory.StartNew(
+            () => Train(parse, cancellationToken), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default));
+        return command;
+
+        int Train(ParseResult parse, CancellationToken cancellationToken)
         {
-            var resuming = parse.GetResult(resume) is not null;
             var overrides = new List<string>();
             if (parse.GetValue(updates) is { } u) overrides.Add($"updates={u}");
             if (parse.GetValue(seed) is { } s) overrides.Add($"seed={s}");
             if (parse.GetValue(serial)) overrides.AddRange(["serial=true", "rollout.threads=1"]);
+            if (parse.GetValue(scratch)) overrides.Add("model.from=new");
             overrides.AddRange(parse.GetValue(set) ?? []);
-
-            RunFolder folder;
-            RunConfig run;
-            if (resuming)
+            var runsFolder = parse.GetValue(runs)!.FullName;
+            var resuming = parse.GetResult(resume) is not null;
+            if (resuming && (parse.GetValue(config) is not null || parse.GetValue(name) is not null || parse.GetValue(scratch)
+                || parse.GetValue(quick) || parse.GetValue(corpus) is not null || parse.GetValue(tasks) is not null))
             {
-                if (parse.GetValue(config) is not null || parse.GetValue(name) is not null || parse.GetValue(scratch) || parse.GetValue(quick)
-                    || parse.GetValue(corpus) is not null || parse.GetValue(tasks) is not null)
-                {
-                    throw new UserErrorException(
-                        "--resume goes on with the run's own config.yaml, so --config, --name, --from-scratch, --quick, --corpus and --tasks do not go with it.");
-                }
-
-                folder = RunFolder.Resume(parse.GetValue(runs)!.FullName, parse.GetValue(resume));
-                run = Checked(() => ConfigFile.Read(folder.ConfigPath, overrides), folder);
-            }
-            else
-            {
-                var preset = Presets.For(
-                    parse.GetValue(corpus)?.FullName, parse.GetValue(tasks)?.FullName, parse.GetValue(quick), parse.GetValue(scratch));
-                if (parse.GetValue(name) is { } n) overrides.Insert(0, $"name={n}");
-                run = Checked(() => ConfigFile.Load(parse.GetValue(config)?.FullName, overrides, preset), null);
-                folder = RunFolder.Create(parse.GetValue(runs)!.FullName, run.Name, chosen: parse.GetValue(name) is not null);
-                folder.WriteConfig(run);
+                throw new UserErrorException(
+                    "--resume goes on with the run's own config.yaml, so --config, --name, --from-scratch, --quick, --corpus and --tasks do not go with it.");
             }
 
-            using (folder)
+            using var folder = resuming
+                ? RunFolder.Resume(runsFolder, parse.GetValue(resume))
+                : null;
+            var (run, given) = Checked(folder is not null
+                ? Continued(folder, overrides)
+                : Started(
+                    parse.GetValue(config)?.FullName, overrides, parse.GetValue(name), parse.GetValue(corpus)?.FullName,
+                    parse.GetValue(tasks)?.FullName, parse.GetValue(quick), parse.GetValue(scratch)));
+            using var reporter = Reporters.Create(
+                parse.GetValue(json),
+                Enumerable.Range(run.Environment.MinObjectives, run.Environment.MaxObjectives - run.Environment.MinObjectives + 1));
+            if (folder is not null)
+                return new TrainRun(run, given, folder, reporter, resume: true, parse.GetValue(cloneOnly)).Run(cancellationToken);
+
+            using var made = RunFolder.Create(runsFolder, run.Name, chosen: parse.GetValue(name) is not null);
+            try
             {
-                using var reporter = Reporters.Create(
-                    parse.GetValue(json), Enumerable.Range(run.Environment.MinObjectives, run.Environment.MaxObjectives - run.Environment.MinObjectives + 1));
-                var body = new TrainRun(run, folder, reporter, resuming, parse.GetValue(cloneOnly));
-                // A thread of its own: gradient mode, dispose scopes and the count of live tensors belong to it.
-                var result = Task.Factory.StartNew(
-                    () => body.Run(cancellationToken), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
-                return Task.FromResult(result.GetAwaiter().GetResult());
+                made.WriteConfig(run);
+                return new TrainRun(run, given, made, reporter, resume: false, parse.GetValue(cloneOnly)).Run(cancellationToken);
             }
-        });
-        return command;
+            catch
+            {
+                made.DiscardIfNothingIsSaved();
+                throw;
+            }
+        }
+    }
+
+    /// <summary>The config of a new run: preset, file, then what the command line says.</summary>
+    private static (RunConfig Config, IReadOnlySet<string> Given) Started(
+        string? file, List<string> overrides, string? name, string? corpus, string? tasks, bool quick, bool scratch)
+    {
+        var (run, given) = ConfigFile.Load(file, overrides, Presets.For(corpus, tasks, quick, scratch));
+        var e = run.Environment;
+        // Paths are written down whole, so that the run can be resumed from another folder.
+        return (run with
+        {
+            Name = name ?? run.Name,
+            Environment = e with { Corpus = Whole(corpus ?? e.Corpus), Tasks = Whole(tasks ?? e.Tasks) },
+            Model = run.Model.From is "new" or "built-in" or "" ? run.Model : run.Model with { From = Path.GetFullPath(run.Model.From) },
+        }, given);
+
+        static string? Whole(string? path) => string.IsNullOrEmpty(path) ? path : Path.GetFullPath(path);
+    }
+
+    /// <summary>The config of a run that goes on: its own, with the command line's settings over it.</summary>
+    private static (RunConfig Config, IReadOnlySet<string> Given) Continued(RunFolder folder, List<string> overrides)
+    {
+        var own = ConfigFile.Read(folder.ConfigPath, []).Config;
+        var (run, given) = ConfigFile.Read(folder.ConfigPath, overrides);
+        if (run.Seed != own.Seed)
+            throw new UserErrorException($"The run was begun with seed {own.Seed} and cannot go on with {run.Seed}: start a new run instead.");
+        return (run with { Name = own.Name }, given);
     }
 
     /// <summary>A config without contradictions, or all of them at once.</summary>
-    private static RunConfig Checked(Func<RunConfig> load, RunFolder? held)
+    private static (RunConfig Config, IReadOnlySet<string> Given) Checked((RunConfig Config, IReadOnlySet<string> Given) loaded)
     {
-        try
-        {
-            var config = load();
-            var errors = config.Validate();
-            if (errors.Count == 0) return config;
-            throw new UserErrorException(
-                errors.Count == 1 ? errors[0] : $"The config contradicts itself in {errors.Count} places:\n  {string.Join("\n  ", errors)}");
-        }
-        catch
-        {
-            held?.Dispose();
-            throw;
-        }
+        Require(loaded.Config);
+        return loaded;
+    }
+
+    /// <summary>Says every contradiction of a config at once.</summary>
+    /// <exception cref="UserErrorException">There is one.</exception>
+    internal static void Require(RunConfig config)
+    {
+        var errors = config.Validate();
+        if (errors.Count == 0) return;
+        throw new UserErrorException(
+            errors.Count == 1 ? errors[0] : $"the config contradicts itself in {errors.Count} places:\n  {string.Join("\n  ", errors)}");
     }
 }

@@ -17,15 +17,17 @@ internal static class ConfigFile
     private static readonly INamingConvention Naming = UnderscoredNamingConvention.Instance;
 
     /// <summary>Reads a config: a YAML file, then settings of the form key.sub=value on top, over the given defaults.</summary>
+    /// <returns>The config, and the full names of the keys that the file or the settings gave.</returns>
     /// <exception cref="UserErrorException">The file is missing or malformed, or has unknown keys.</exception>
-    public static RunConfig Load(string? path, IEnumerable<string> settings, RunConfig defaults)
+    public static (RunConfig Config, IReadOnlySet<string> Given) Load(string? path, IEnumerable<string> settings, RunConfig defaults)
     {
         var root = ToNode(defaults);
-        if (path is not null) Merge(root, Parse(Read(path), path), typeof(RunConfig), "", path);
-        foreach (var setting in settings) Merge(root, ParseSetting(setting), typeof(RunConfig), "", "--set");
+        var given = new HashSet<string>(StringComparer.Ordinal);
+        if (path is not null) Merge(root, Parse(Read(path), path), typeof(RunConfig), "", path, given);
+        foreach (var setting in settings) Merge(root, ParseSetting(setting), typeof(RunConfig), "", "--set", given);
         try
         {
-            return Deserialise(root);
+            return (Deserialise(root), given);
         }
         catch (YamlException e)
         {
@@ -34,7 +36,7 @@ internal static class ConfigFile
     }
 
     /// <summary>Reads a config as it stands, without defaults other than the records' own.</summary>
-    public static RunConfig Read(string path, IEnumerable<string> settings) => Load(path, settings, new RunConfig());
+    public static (RunConfig Config, IReadOnlySet<string> Given) Read(string path, IEnumerable<string> settings) => Load(path, settings, new RunConfig());
 
     /// <summary>The config as YAML.</summary>
     public static string Write(RunConfig config)
@@ -84,7 +86,7 @@ internal static class ConfigFile
 
     private static YamlMappingNode ToNode(RunConfig config) => Parse(Write(config), "defaults");
 
-    private static void Merge(YamlMappingNode into, YamlMappingNode from, Type type, string prefix, string source)
+    private static void Merge(YamlMappingNode into, YamlMappingNode from, Type type, string prefix, string source, HashSet<string> given)
     {
         var known = type.GetProperties(BindingFlags.Public | BindingFlags.Instance).Where(p => p.CanWrite)
             .ToDictionary(p => Naming.Apply(p.Name), p => p.PropertyType, StringComparer.Ordinal);
@@ -94,7 +96,7 @@ internal static class ConfigFile
             var where = keyNode.Start.Line > 0 && source != "--set" ? $"{source}, line {keyNode.Start.Line}" : source;
             if (!known.TryGetValue(key, out var propertyType))
             {
-                var nearest = known.Keys.MinBy(k => EditDistance(k, key))!;
+                var nearest = known.Keys.MinBy(k => EditDistance.Of(k, key))!;
                 throw new UserErrorException($"{where}: there is no key \"{prefix}{key}\"; did you mean \"{prefix}{nearest}\"?");
             }
 
@@ -105,12 +107,13 @@ internal static class ConfigFile
                     throw new UserErrorException($"{where}: \"{prefix}{key}\" must hold keys and values.");
                 if (!into.Children.TryGetValue(keyNode, out var existing) || existing is not YamlMappingNode target)
                     into.Children[new YamlScalarNode(key)] = target = new YamlMappingNode();
-                Merge(target, map, propertyType, $"{prefix}{key}.", source);
+                Merge(target, map, propertyType, $"{prefix}{key}.", source, given);
                 continue;
             }
 
             CheckScalar(value, propertyType, $"{prefix}{key}", where);
             into.Children[new YamlScalarNode(key)] = value;
+            given.Add($"{prefix}{key}");
         }
     }
 
@@ -133,6 +136,7 @@ internal static class ConfigFile
             _ when type == typeof(ulong) => ulong.TryParse(text, NumberStyles.Integer, CultureInfo.InvariantCulture, out _),
             _ when type == typeof(double) => double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out var d) && double.IsFinite(d),
             _ when type == typeof(bool) => text is "true" or "false",
+            _ when type == typeof(TimeSpan) => TimeSpan.TryParse(text, CultureInfo.InvariantCulture, out _),
             _ when type.IsEnum => Enum.GetNames(type).Select(Naming.Apply).Contains(text, StringComparer.Ordinal),
             _ => true,
         };
@@ -143,6 +147,7 @@ internal static class ConfigFile
             _ when type == typeof(ulong) => "a whole number that is not negative",
             _ when type == typeof(double) => "a number",
             _ when type == typeof(bool) => "true or false",
+            _ when type == typeof(TimeSpan) => "a time as hh:mm:ss",
             _ when type.IsEnum => string.Join(" or ", Enum.GetNames(type).Select(Naming.Apply)),
             _ => type.Name,
         };
@@ -173,24 +178,5 @@ internal static class ConfigFile
         public override string GetEnumName(Type enumType, string name) => inner.GetEnumName(enumType, name);
 
         public override string GetEnumValue(object enumValue) => inner.GetEnumValue(enumValue);
-    }
-
-    /// <summary>Levenshtein distance.</summary>
-    private static int EditDistance(string a, string b)
-    {
-        var row = Enumerable.Range(0, b.Length + 1).ToArray();
-        for (var i = 1; i <= a.Length; i++)
-        {
-            var diagonal = row[0];
-            row[0] = i;
-            for (var j = 1; j <= b.Length; j++)
-            {
-                var above = row[j];
-                row[j] = Math.Min(Math.Min(row[j] + 1, row[j - 1] + 1), diagonal + (a[i - 1] == b[j - 1] ? 0 : 1));
-                diagonal = above;
-            }
-        }
-
-        return row[^1];
     }
 }

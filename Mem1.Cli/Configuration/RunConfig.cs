@@ -185,6 +185,50 @@ public sealed record ModelSection
         return errors;
     }
 
+    /// <summary>This section with the shape of a checkpoint.</summary>
+    public ModelSection WithShapeOf(DecoderConfig shape) => this with
+    {
+        HiddenSize = shape.HiddenSize,
+        IntermediateSize = shape.IntermediateSize,
+        Layers = shape.Layers,
+        Heads = shape.Heads,
+        KeyValueHeads = shape.KeyValueHeads,
+        MaxPositions = shape.MaxPositions,
+        Position = shape.Position,
+        ConvKernel = shape.ConvKernel,
+        EmbedConvKernel = shape.EmbeddingConvKernel,
+        AttentionScale = shape.AttentionScale,
+        TieWordEmbeddings = shape.TiedEmbeddings,
+        QkvBias = shape.QkvBias,
+    };
+
+    /// <summary>The shape of a checkpoint, with the keys that were given taken from here.</summary>
+    /// <param name="shape">What the checkpoint says.</param>
+    /// <param name="given">Full names of the keys that a file or the command line gave.</param>
+    public DecoderConfig Over(DecoderConfig shape, IReadOnlySet<string> given)
+    {
+        T Pick<T>(string key, T own, T found) => given.Contains($"model.{key}") ? own : found;
+        var hidden = Pick("hidden_size", HiddenSize, shape.HiddenSize);
+        var heads = Pick("heads", Heads, shape.Heads);
+        return shape with
+        {
+            HiddenSize = hidden,
+            IntermediateSize = Pick("intermediate_size", IntermediateSize, shape.IntermediateSize),
+            Layers = Pick("layers", Layers, shape.Layers),
+            Heads = heads,
+            KeyValueHeads = Pick("key_value_heads", KeyValueHeads, shape.KeyValueHeads),
+            // A checkpoint may have heads of their own size; where width and heads are its own, so is that.
+            HeadSize = (hidden, heads) == (shape.HiddenSize, shape.Heads) ? shape.HeadSize : hidden / heads,
+            MaxPositions = Pick("max_positions", MaxPositions, shape.MaxPositions),
+            Position = Pick("position", Position, shape.Position),
+            ConvKernel = Pick("conv_kernel", ConvKernel, shape.ConvKernel),
+            EmbeddingConvKernel = Pick("embed_conv_kernel", EmbedConvKernel, shape.EmbeddingConvKernel),
+            AttentionScale = Pick("attention_scale", AttentionScale, shape.AttentionScale),
+            TiedEmbeddings = Pick("tie_word_embeddings", TieWordEmbeddings, shape.TiedEmbeddings),
+            QkvBias = Pick("qkv_bias", QkvBias, shape.QkvBias),
+        };
+    }
+
     /// <summary>The decoder's shape for a vocabulary.</summary>
     public DecoderConfig ToDecoder(int vocabulary) => new()
     {

@@ -48,9 +48,11 @@ internal static class LinePlot
             var value = panel.MinY + ((panel.MaxY - panel.MinY) * k / 5);
             Line(svg, Left, Y(value), Width - Right, Y(value), "#dddddd");
             Text(svg, Left - 8, Y(value) + 4, value.ToString("0.##", CultureInfo.InvariantCulture), "end");
-            var x = minX + ((maxX - minX) * k / 5);
-            Text(svg, X(x), y0 + PanelHeight - Bottom + 18, Math.Round(x).ToString(CultureInfo.InvariantCulture), "middle");
         }
+
+        var step = Math.Max(1, Math.Ceiling((maxX - minX) / 6)); // x counts updates: whole numbers, each once
+        for (var x = minX; x <= maxX; x += step)
+            Text(svg, X(x), y0 + PanelHeight - Bottom + 18, x.ToString("0", CultureInfo.InvariantCulture), "middle");
 
         Line(svg, Left, y0 + PanelHeight - Bottom, Width - Right, y0 + PanelHeight - Bottom, "#333333");
         Text(svg, (Left + Width - Right) / 2, y0 + PanelHeight - 8, panel.XLabel, "middle");
@@ -63,6 +65,12 @@ internal static class LinePlot
                 string.Create(CultureInfo.InvariantCulture, $"{X(p.X):0.#},{Y(p.Y):0.#}")));
             svg.Append(CultureInfo.InvariantCulture,
                 $"<polyline fill=\"none\" stroke=\"{colour}\" stroke-width=\"{(s == 0 ? 2 : 1.5)}\" points=\"{path}\"/>\n");
+            if (panel.Series[s].Points.Count == 1) // a line of one point would not show
+            {
+                var (x, y) = panel.Series[s].Points[0];
+                svg.Append(CultureInfo.InvariantCulture, $"<circle cx=\"{X(x):0.#}\" cy=\"{Y(y):0.#}\" r=\"3\" fill=\"{colour}\"/>\n");
+            }
+
             var legendY = y0 + Top + 8 + (s * 18);
             Line(svg, Width - Right + 12, legendY - 4, Width - Right + 32, legendY - 4, colour);
             Text(svg, Width - Right + 38, legendY, panel.Series[s].Name, "start");

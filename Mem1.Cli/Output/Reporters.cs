@@ -57,7 +57,8 @@ internal sealed class JsonReporter(TextWriter output, TextWriter messages) : IRu
     }
 
     public void Closing(RunSummary summary) => Note(
-        $"{summary.Updates} updates, reward {Number(summary.FirstReward)} -> {Number(summary.LastReward)}; everything is in {summary.Folder}");
+        (summary.GoOnWith is { } command ? $"Interrupted; go on with: {command}\n" : "")
+        + $"{summary.Updates} updates, reward {Number(summary.FirstReward)} -> {Number(summary.LastReward)}; everything is in {summary.Folder}");
 
     public void Dispose()
     {
@@ -79,6 +80,14 @@ internal sealed class TextReporter(TextWriter output, IAnsiConsole console, bool
     private readonly Stopwatch _total = Stopwatch.StartNew();
     private readonly Stopwatch _phase = new();
     private readonly Queue<double> _seconds = new();
+
+    /// <summary>One column of the update lines.</summary>
+    /// <param name="Title">Above the column.</param>
+    /// <param name="Value">In this line.</param>
+    /// <param name="Width">Of both, with the space before them.</param>
+    /// <param name="Sacrifice">0 is always shown; the highest goes first.</param>
+    private sealed record Column(string Title, string Value, int Width, int Sacrifice);
+
     private TimeSpan _lastShown = TimeSpan.MinValue;
     private string _what = "";
     private bool _statusShown;
@@ -130,21 +139,49 @@ internal sealed class TextReporter(TextWriter output, IAnsiConsole console, bool
         lock (_lock)
         {
             ClearStatus();
+            _seconds.Enqueue(m.Seconds);
+            if (_seconds.Count > 20) _seconds.Dequeue(); // recent enough to follow a change, long enough not to jump
+            var columns = Columns(m, last);
             if (!_header)
             {
                 _header = true;
-                var names = string.Concat(objectives.Select(o => $"  EM {o,-3}"));
-                output.WriteLine($" update   reward{names}   turns    peak        kl  entropy  stale   tok/s roll  learn    parity      ETA");
+                output.WriteLine(string.Concat(columns.Select(c => c.Title.PadLeft(c.Width))));
             }
 
-            _seconds.Enqueue(m.Seconds);
-            if (_seconds.Count > 20) _seconds.Dequeue(); // recent enough to follow a change, long enough not to jump
-            var eta = Duration(TimeSpan.FromSeconds(_seconds.Average() * (last - m.Update)));
-            var em = string.Concat(objectives.Select(o => m.ExactMatch.TryGetValue(o, out var v) ? $"  {v,6:0.000}" : "       -"));
-            var parity = m.Statistics.ParityMaxAbs is { } p ? p.ToString("0.0e+0", CultureInfo.InvariantCulture) : "-";
-            output.WriteLine(string.Create(CultureInfo.InvariantCulture,
-                $"{m.Update,4}/{last,-4} {m.RewardMean,6:0.000}{em}  {m.TurnsMean,6:0.00}  {m.PeakTokensMean,6:0.0}  {Positive(m.Statistics.Kl),8:0.00000}  {m.Statistics.Entropy,7:0.0000}  {m.Statistics.StalenessMax,5}  {m.RolloutTokensPerSecond,10:0}  {m.LearnerTokensPerSecond,5:0}  {parity,8}  {eta,7}"));
+            output.WriteLine(string.Concat(columns.Select(c => c.Value.PadLeft(c.Width))));
         }
+    }
+
+    /// <summary>The columns of an update's line that fit: on a narrow terminal the least telling ones go first.</summary>
+    private List<Column> Columns(UpdateMetrics m, int last)
+    {
+        static string Text(double value, string format) => double.IsFinite(value) ? value.ToString(format, CultureInfo.InvariantCulture) : "-";
+        var eta = Duration(TimeSpan.FromSeconds(_seconds.Average() * (last - m.Update)));
+        var number = last.ToString(CultureInfo.InvariantCulture).Length;
+        List<Column> columns =
+        [
+            new("update", $"{m.Update}/{last}", Math.Max(6, (2 * number) + 1), 0),
+            new("reward", Text(m.RewardMean, "0.000"), 8, 0),
+            .. objectives.Select((o, i) => new Column(
+                $"EM {o}", m.ExactMatch.TryGetValue(o, out var em) ? Text(em, "0.000") : "-", 7, i == 0 || i == objectives.Length - 1 ? 2 : 4)),
+            new("turns", Text(m.TurnsMean, "0.00"), 7, 6),
+            new("peak", Text(m.PeakTokensMean, "0"), 6, 5),
+            new("KL", Text(Positive(m.Statistics.Kl), "0.0000"), 9, 2),
+            new("entropy", Text(m.Statistics.Entropy, "0.000"), 9, 3),
+            new("stale", m.Statistics.StalenessMax.ToString(CultureInfo.InvariantCulture), 7, 6),
+            new("tok/s roll", Text(m.RolloutTokensPerSecond, "0"), 12, 5),
+            new("learn", Text(m.LearnerTokensPerSecond, "0"), 7, 5),
+            new("parity", m.Statistics.ParityMaxAbs is { } p ? Text(p, "0.0e+0") : "-", 8, 4),
+            new("ETA", eta, 8, 1),
+        ];
+        while (columns.Sum(c => c.Width) >= console.Profile.Width)
+        {
+            var least = columns.FindLastIndex(c => c.Sacrifice == columns.Max(other => other.Sacrifice));
+            if (columns[least].Sacrifice == 0) break;
+            columns.RemoveAt(least);
+        }
+
+        return columns;
     }
 
     public void Closing(RunSummary s)
@@ -170,15 +207,15 @@ internal sealed class TextReporter(TextWriter output, IAnsiConsole console, bool
                 console.Write(table);
             }
 
-            output.WriteLine(string.Create(CultureInfo.InvariantCulture,
+            if (s.Window > 0) output.WriteLine(string.Create(CultureInfo.InvariantCulture,
                 $"Mean sampled reward: first {s.Window} updates {s.FirstReward:0.000}, last {s.Window} updates {s.LastReward:0.000} ({s.LastReward - s.FirstReward:+0.000;-0.000})."));
             if (s.ParityMax is { } parity)
                 output.WriteLine(string.Create(CultureInfo.InvariantCulture,
                     $"Parity: max |log-prob learner - log-prob sampler| over all updates {parity:0.0e+0}."));
             output.WriteLine(string.Create(CultureInfo.InvariantCulture,
-                $"{(s.Interrupted ? "Interrupted after" : "Finished")} {s.Updates} updates in {Duration(s.Elapsed)}, peak memory {s.PeakRssBytes / 1048576.0:0} MiB."));
+                $"{(s.GoOnWith is null ? "Finished" : "Interrupted after")} {s.Updates} updates in {Duration(s.Elapsed)}, peak memory {s.PeakRssBytes / 1048576.0:0} MiB."));
             output.WriteLine($"Run folder: {s.Folder} (metrics.jsonl, trajectories.jsonl, reward.svg, checkpoints/)");
-            if (s.Interrupted) output.WriteLine($"Go on with: ./mem1 train --resume {Path.GetFileName(s.Folder)}");
+            if (s.GoOnWith is { } command) output.WriteLine($"Go on with: {command}");
         }
 
         static string Cell(EvaluationResult? result, int k) =>

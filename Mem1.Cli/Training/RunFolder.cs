@@ -3,6 +3,7 @@
 using System.Text.Encodings.Web;
 using System.Text.Json;
 using Mem1.Cli.Configuration;
+using Mem1.Cli.Output;
 using Mem1.Learner;
 using Mem1.Model;
 using Mem1.Model.Checkpoints;
@@ -12,14 +13,20 @@ namespace Mem1.Cli.Training;
 /// <summary>Files of one run.</summary>
 internal sealed class RunFolder : IDisposable
 {
+    private const string LockName = ".lock";
+
     private static readonly JsonSerializerOptions Readable = new()
     {
         PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
     };
 
-    private readonly FileStream _lock;
+    // What .NET puts into IOException.HResult when another process holds the lock: EAGAIN, or a sharing violation.
+    private const int LockedOnUnix = 11, LockedOnWindows = unchecked((int)0x80070020);
 
-    private RunFolder(string path, FileStream @lock) => (FullPath, _lock) = (path, @lock);
+    private readonly FileStream _lock;
+    private readonly bool _madeRuns;
+
+    private RunFolder(string path, FileStream @lock, bool madeRuns) => (FullPath, _lock, _madeRuns) = (path, @lock, madeRuns);
 
     public string FullPath { get; }
 
@@ -27,7 +34,23 @@ internal sealed class RunFolder : IDisposable
 
     public string ConfigPath => Path.Combine(FullPath, "config.yaml");
 
+    /// <summary>What to type to go on with this run.</summary>
+    public string ResumeCommand
+    {
+        get
+        {
+            var runs = Path.GetDirectoryName(FullPath)!;
+            var where = runs == Path.GetFullPath("runs") ? "" : $" --runs {Quoted(runs)}";
+            return $"./mem1 train{where} --resume {Quoted(Path.GetFileName(FullPath))}";
+
+            static string Quoted(string text) => text.All(c => char.IsLetterOrDigit(c) || "/._-+".Contains(c, StringComparison.Ordinal)) ? text
+                : $"'{text.Replace("'", "'\\''", StringComparison.Ordinal)}'";
+        }
+    }
+
     public string PlotPath => Path.Combine(FullPath, "reward.svg");
+
+    private string EvaluationPath => Path.Combine(FullPath, "evaluation.json");
 
     private string MetricsPath => Path.Combine(FullPath, "metrics.jsonl");
 
@@ -39,14 +62,12 @@ internal sealed class RunFolder : IDisposable
         for (var n = 1; ; n++)
         {
             var path = Path.GetFullPath(Path.Combine(runs, n == 1 ? name : $"{name}-{n}"));
-            if (Directory.Exists(path) && Directory.EnumerateFileSystemEntries(path).Any())
-            {
-                if (chosen)
-                    throw new UserErrorException($"The run folder {path} is not empty: go on with --resume {name}, or choose another --name.");
-                continue;
-            }
-
-            return Open(path);
+            if (!chosen && Directory.Exists(path) && Directory.EnumerateFileSystemEntries(path).Any()) continue;
+            var folder = Open(path);
+            if (Directory.EnumerateFileSystemEntries(path).All(entry => Path.GetFileName(entry) == LockName)) return folder;
+            folder.Dispose();
+            if (chosen)
+                throw new UserErrorException($"the run folder {path} is not empty: go on with --resume {name}, or choose another --name.");
         }
     }
 
@@ -56,14 +77,30 @@ internal sealed class RunFolder : IDisposable
         if (name is null)
         {
             var latest = !Directory.Exists(runs) ? null : Directory.EnumerateDirectories(runs)
-                .Where(d => File.Exists(Path.Combine(d, "config.yaml"))).MaxBy(d => Directory.GetLastWriteTimeUtc(Path.Combine(d)));
-            return Open(latest ?? throw new UserErrorException($"There is no run to resume in {Path.GetFullPath(runs)}."));
+                .Where(d => File.Exists(Path.Combine(d, "config.yaml"))).MaxBy(Directory.GetLastWriteTimeUtc);
+            return Open(latest ?? throw new UserErrorException($"there is no run to resume in {Path.GetFullPath(runs)}."));
         }
 
         var path = Path.GetFullPath(Path.Combine(runs, name));
         if (!File.Exists(Path.Combine(path, "config.yaml")))
-            throw new UserErrorException($"There is no run to resume at {path} (no config.yaml in it).");
+            throw new UserErrorException($"there is no run to resume at {path} (no config.yaml in it).");
         return Open(path);
+    }
+
+    /// <summary>Takes back a new folder in which no checkpoint came to be, so that a failed start leaves nothing behind.</summary>
+    public void DiscardIfNothingIsSaved()
+    {
+        if (TrainingCheckpoint.FindLatest(Checkpoints) is not null) return;
+        try
+        {
+            Directory.Delete(FullPath, recursive: true);
+            var runs = Path.GetDirectoryName(FullPath)!;
+            if (_madeRuns && !Directory.EnumerateFileSystemEntries(runs).Any()) Directory.Delete(runs);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // The failure that brought us here is the one worth reporting.
+        }
     }
 
     public void WriteConfig(RunConfig config) => AtomicFile.WriteText(ConfigPath, ConfigFile.Write(config));
@@ -96,13 +133,21 @@ internal sealed class RunFolder : IDisposable
                         Information = tokenizer.Decode(turn.Observation),
                         ContextTokens = turn.Context.Length,
                         GeneratedTokens = turn.Generated.Length,
-                        MeanLogProb = turn.LogProbs.Average(),
-                        PolicyVersion = turn.PolicyVersions.Max(),
+                        ObservationTokens = turn.Observation.Length,
+                        MeanLogProb = turn.LogProbs.Length == 0 ? (double?)null : turn.LogProbs.Average(),
+                        PolicyVersion = turn.PolicyVersions.Length == 0 ? (long?)null : turn.PolicyVersions.Max(),
                     }),
                 },
                 Readable));
         }
     }
+
+    /// <summary>Keeps the evaluations of a finished run.</summary>
+    public void WriteEvaluation(long update, EvaluationResult? before, EvaluationResult after) => AtomicFile.WriteText(
+        EvaluationPath, JsonSerializer.Serialize(new { Update = update, Before = before, After = after }, Readable) + "\n");
+
+    /// <summary>The update after which the closing evaluation was made, or null.</summary>
+    public long? EvaluatedUpdate() => File.Exists(EvaluationPath) ? UpdateOf(File.ReadAllText(EvaluationPath)) : null;
 
     /// <summary>Cuts what was logged after an update: the part a resume does again.</summary>
     public void TruncateAfter(long update)
@@ -167,13 +212,22 @@ internal sealed class RunFolder : IDisposable
     {
         try
         {
+            var runs = Path.GetDirectoryName(path)!;
+            var madeRuns = !Directory.Exists(runs);
             Directory.CreateDirectory(path);
-            return new RunFolder(path, new FileStream(
-                Path.Combine(path, ".lock"), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, 1, FileOptions.DeleteOnClose));
+            return new RunFolder(
+                path,
+                new FileStream(
+                    Path.Combine(path, LockName), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, 1, FileOptions.DeleteOnClose),
+                madeRuns);
+        }
+        catch (IOException e) when (e.HResult is LockedOnUnix or LockedOnWindows)
+        {
+            throw new UserErrorException($"another mem1 is running in {path}: wait for it, or choose another --name.", e);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new UserErrorException($"The run folder {path} cannot be used: {e.Message} (is another mem1 running in it?)", e);
+            throw new UserErrorException($"the run folder {path} cannot be used ({e.Message.TrimEnd('.')}).", e);
         }
     }
 }

@@ -3,7 +3,10 @@
 //  * everything native is touched by the one thread this runs on;
 //  * stopping at any moment leaves a run that --resume continues.
 using System.Diagnostics;
+using System.Net;
+using System.Net.Sockets;
 using System.Text.Json;
+using Mem1.Cli.Commands;
 using Mem1.Cli.Configuration;
 using Mem1.Cli.Output;
 using Mem1.Learner;
@@ -15,7 +18,14 @@ using TorchSharp;
 namespace Mem1.Cli.Training;
 
 /// <summary>Trains: the body of <c>mem1 train</c>.</summary>
-internal sealed class TrainRun(RunConfig config, RunFolder folder, IRunReporter reporter, bool resume, bool cloneOnly)
+/// <param name="config">Validated. Where a checkpoint is loaded, the model's shape is taken from it.</param>
+/// <param name="given">Keys of the config that the user gave: a checkpoint must agree with these.</param>
+/// <param name="folder">Of this run; held by the caller.</param>
+/// <param name="reporter">Told what happens.</param>
+/// <param name="resume">Go on from the folder's newest checkpoint, if it has one.</param>
+/// <param name="cloneOnly">Stop after the warm start.</param>
+internal sealed class TrainRun(
+    RunConfig config, IReadOnlySet<string> given, RunFolder folder, IRunReporter reporter, bool resume, bool cloneOnly)
 {
     // How many updates the first and last means of the closing table go over.
     private const int RewardWindow = 10;
@@ -30,21 +40,53 @@ internal sealed class TrainRun(RunConfig config, RunFolder folder, IRunReporter 
     /// <returns>Exit code.</returns>
     public int Run(CancellationToken cancellationToken)
     {
-        torch.set_num_threads(1); // libtorch's threads fight those of the decoder and the BLAS: up to 8 times slower, measured
-        reporter.Phase(config.Environment.Kind == EnvironmentKind.Worlds ? "opening the worlds" : "indexing the corpus");
-        using var environment = EnvironmentSet.Open(config, reporter.Progress, cancellationToken);
-        var device = OpenDevice();
+        if (resume && !cloneOnly && IsFinished()) return 0;
+        using var told = cancellationToken.Register(() => reporter.Note("Stopping as soon as the step under way is done and saved ..."));
+        RequireFreePort();
         try
         {
+            torch.set_num_threads(1); // libtorch's threads fight those of the decoder and the BLAS: up to 8 times slower, measured
+            var device = OpenDevice();
+            reporter.Phase(config.Environment.Kind == EnvironmentKind.Worlds ? "opening the worlds" : "indexing the corpus");
+            using var environment = EnvironmentSet.Open(config, reporter.Progress, cancellationToken);
             var (start, state) = OpenModel(environment, device, cancellationToken);
+            folder.WriteConfig(config);
             if (!cloneOnly) return Train(environment, start, state, device, cancellationToken);
             reporter.Note($"The warm start is in {Path.Combine(folder.Checkpoints, "step-0")}.");
             return 0;
         }
         catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
         {
-            reporter.Note($"Interrupted before the first update; start again with: ./mem1 train --resume {Path.GetFileName(folder.FullPath)}");
+            reporter.Note($"Interrupted before the first update; start again with: {folder.ResumeCommand}");
             return 0;
+        }
+    }
+
+    /// <summary>Whether all updates and the closing evaluation are done; says so.</summary>
+    private bool IsFinished()
+    {
+        if (TrainingCheckpoint.FindLatest(folder.Checkpoints) is not { } latest) return false;
+        var update = TrainingCheckpoint.LoadState(latest).Update;
+        if (update > config.Updates)
+            throw new UserErrorException($"the run has done {update} updates already, more than the {config.Updates} that updates asks for.");
+        if (update < config.Updates || (config.Evaluation.Episodes > 0 && folder.EvaluatedUpdate() != update)) return false;
+        reporter.Note($"The run is finished: all {update} updates are done. Go further with: {folder.ResumeCommand} --updates {update + 100}");
+        return true;
+    }
+
+    /// <summary>A port that somebody else has is found out before minutes go into a warm start.</summary>
+    private void RequireFreePort()
+    {
+        if (config.Learner.Port == 0) return;
+        try
+        {
+            using var probe = new TcpListener(IPAddress.Loopback, config.Learner.Port);
+            probe.Start();
+        }
+        catch (SocketException e)
+        {
+            throw new UserErrorException(
+                $"the learner cannot listen on 127.0.0.1:{config.Learner.Port} ({e.Message}); free the port or choose another with learner.port.", e);
         }
     }
 
@@ -64,8 +106,9 @@ internal sealed class TrainRun(RunConfig config, RunFolder folder, IRunReporter 
         {
             reporter.Phase($"loading {Path.GetFileName(latest)}");
             var saved = Checkpoint.Load(latest);
-            RequireShape(saved, latest);
-            return (WithValueHead(saved), TrainingCheckpoint.LoadState(latest));
+            if (saved.Tokenizer is null)
+                throw new UserErrorException($"the checkpoint {latest} has no tokenizer.json; it is damaged.");
+            return (WithValueHead(Fitted(saved, latest)), TrainingCheckpoint.LoadState(latest));
         }
 
         var fresh = new TrainingState { Update = 0, PolicyVersion = 0, OptimiserSteps = [] };
@@ -74,8 +117,7 @@ internal sealed class TrainRun(RunConfig config, RunFolder folder, IRunReporter 
         {
             var path = config.Model.From == "built-in" ? BuiltIn.Folder : config.Model.From;
             reporter.Phase($"loading the model from {(config.Model.From == "built-in" ? "the built-in checkpoint" : path)}");
-            model = Checkpoint.Load(path);
-            RequireShape(model, path);
+            model = Fitted(Checkpoint.Load(path), path);
         }
         else
         {
@@ -86,7 +128,7 @@ internal sealed class TrainRun(RunConfig config, RunFolder folder, IRunReporter 
         }
 
         if (model.Tokenizer is null)
-            throw new UserErrorException($"The checkpoint {config.Model.From} has no tokenizer.json; a model cannot be trained without its tokenizer.");
+            throw new UserErrorException($"the checkpoint {config.Model.From} has no tokenizer.json; a model cannot be trained without its tokenizer.");
         model = WithValueHead(model);
         TrainingCheckpoint.Save(folder.Checkpoints, model, optimiser: null, fresh, config.Checkpoint.Keep);
         return (model, fresh);
@@ -123,7 +165,7 @@ internal sealed class TrainRun(RunConfig config, RunFolder folder, IRunReporter 
     {
         var tokenizer = model.Tokenizer!;
         var decoder = new TorchDecoder(model.Config, model.Weights, device);
-        var reference = config.Ppo.NeedsReference ? new TorchDecoder(model.Config, ReferenceWeights(model), device) : null;
+        var reference = config.Ppo.NeedsReference ? new TorchDecoder(model.Config, ReferenceWeights(model, started: state.Update > 0), device) : null;
         using var trainer = new PpoTrainer(decoder, reference, new SegmentsLayout(), config.Ppo, config.Rollout.Temperature, config.Seed);
         if (state.Update > 0)
         {
@@ -185,7 +227,7 @@ internal sealed class TrainRun(RunConfig config, RunFolder folder, IRunReporter 
                 }
             },
         });
-        done = loop.Run(state.Update + 1, last, session.Ended);
+        done = Math.Max(state.Update, loop.Run(state.Update + 1, last, session.Ended));
         if (done > saved) Save(done);
         session.ThrowIfWorkerFailed();
 
@@ -203,11 +245,12 @@ internal sealed class TrainRun(RunConfig config, RunFolder folder, IRunReporter 
             }
         }
 
+        if (after is not null) folder.WriteEvaluation(done, before, after);
         var curve = folder.ReadCurve();
         AtomicFile.WriteText(folder.PlotPath, Plot(curve));
         var window = Math.Min(RewardWindow, curve.Count);
         reporter.Closing(new RunSummary(
-            folder.FullPath, done, interrupted,
+            folder.FullPath, interrupted ? folder.ResumeCommand : null, done,
             curve.Take(window).Select(c => c.Reward).DefaultIfEmpty(double.NaN).Average(),
             curve.TakeLast(window).Select(c => c.Reward).DefaultIfEmpty(double.NaN).Average(),
             window, before, after, folder.ReadParityMax(), _elapsed.Elapsed, Math.Max(_peakRss, TrainingLoop.ResidentBytes())));
@@ -264,23 +307,42 @@ internal sealed class TrainRun(RunConfig config, RunFolder folder, IRunReporter 
         return e.MinObjectives + (int)(Seeds.Mix(config.Seed, Objectives, purpose, (ulong)index) % (ulong)(e.MaxObjectives - e.MinObjectives + 1));
     }
 
-    private void RequireShape(Checkpoint model, string path)
+    /// <summary>A checkpoint that agrees with what the config says about the model; the config takes the rest of the shape from it.</summary>
+    private Checkpoint Fitted(Checkpoint model, string path)
     {
-        // A checkpoint of the user's own brings its shape with it; what the config leaves at its default was not asked for.
-        if (config.Model.From is not ("new" or "built-in")) return;
-        if (model.Tokenizer is null) return;
-        var expected = config.Model.ToDecoder(model.Config.VocabularySize);
-        WeightLayout.Require(expected, model.Weights, path);
+        var asked = config.Model.Over(model.Config, given);
+        WeightLayout.Require(asked, model.Weights, path);
+        // What no tensor's shape shows. The longest context is not part of the weights and may be chosen anew.
+        (string Key, object Asked, object Found)[] rest =
+        [
+            ("heads", asked.Heads, model.Config.Heads),
+            ("key_value_heads", asked.KeyValueHeads, model.Config.KeyValueHeads),
+            ("position", asked.Position, model.Config.Position),
+            ("attention_scale", asked.AttentionScale, model.Config.AttentionScale),
+        ];
+        foreach (var (key, wanted, found) in rest)
+        {
+            if (!wanted.Equals(found))
+                throw new UserErrorException($"{path} does not fit the config: model.{key} is {Name(wanted)} but the checkpoint was made with {Name(found)}.");
+        }
+
+        config = config with { Model = config.Model.WithShapeOf(asked) };
+        TrainCommand.Require(config);
+        return model with { Config = asked };
+
+        static string Name(object value) => JsonNamingPolicy.SnakeCaseLower.ConvertName(value.ToString()!);
     }
 
     private Checkpoint WithValueHead(Checkpoint model) =>
         model with { Weights = ValueHead.Ensure(model.Weights, model.Config.HiddenSize, config.Seed) };
 
     /// <summary>The reference is the policy PPO started from: step 0, kept for the whole run.</summary>
-    private ModelWeights ReferenceWeights(Checkpoint model)
+    private ModelWeights ReferenceWeights(Checkpoint model, bool started)
     {
         var path = Path.Combine(folder.FullPath, "reference.safetensors");
         if (File.Exists(path)) return Safetensors.Read(path);
+        if (started)
+            throw new UserErrorException($"{path} is missing: the policy the run started from is not known any more, so ppo.kl_* must be 0.");
         Safetensors.Write(path, model.Weights);
         return model.Weights;
     }
