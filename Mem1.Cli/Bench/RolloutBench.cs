@@ -18,8 +18,17 @@ internal sealed record RolloutRow(
     int Batch, int Threads, double TokensPerSecond, double DecodeTokensPerSecond, double PrefillTokensPerSecond, int Rounds);
 
 /// <summary>All of <c>mem1 bench rollout</c>.</summary>
+/// <param name="Bench">rollout.</param>
+/// <param name="Size">Of the model.</param>
+/// <param name="Parameters">Value head included, which sampling does not use.</param>
+/// <param name="ContextTokens">Read before the first token is drawn.</param>
+/// <param name="GeneratedTokens">Of each sequence.</param>
+/// <param name="Machine">Where.</param>
+/// <param name="Rows">The engine by itself.</param>
+/// <param name="Worlds">Whole episodes of the built-in task with the built-in model.</param>
 internal sealed record RolloutBenchReport(
-    string Bench, string Size, long Parameters, int ContextTokens, int GeneratedTokens, MachineInfo Machine, IReadOnlyList<RolloutRow> Rows)
+    string Bench, string Size, long Parameters, int ContextTokens, int GeneratedTokens, MachineInfo Machine, IReadOnlyList<RolloutRow> Rows,
+    IReadOnlyList<WorldsRow> Worlds)
 {
     /// <summary>The table for people.</summary>
     public string Table()
@@ -37,6 +46,10 @@ internal sealed record RolloutBenchReport(
             Line($"{row.Batch,5}  {row.Threads,7}  {rates}");
         }
 
+        Line($"");
+        Line($"Whole episodes of the built-in task and model, over actors and gRPC on loopback, {Worlds[0].EpisodesAtOnce} at once:");
+        Line($"threads     tok/s  episodes/s");
+        foreach (var row in Worlds) Line($"{row.Threads,7}  {row.TokensPerSecond,8:0}  {row.EpisodesPerSecond,10:0.0}");
         return text.ToString();
     }
 }
@@ -89,8 +102,15 @@ internal static class RolloutBench
             }
         }
 
+        var worlds = new List<WorldsRow>();
+        foreach (var count in threads)
+        {
+            progress($"episodes of the built-in task, {count} thread{(count == 1 ? "" : "s")}");
+            worlds.Add(WorldsBench.Run(count, timedAtLeast, cancellationToken));
+        }
+
         return new RolloutBenchReport(
-            "rollout", size, weights.Tensors.Values.Sum(t => t.Data.LongLength), ContextTokens, GeneratedTokens, machine, rows);
+            "rollout", size, weights.Tensors.Values.Sum(t => t.Data.LongLength), ContextTokens, GeneratedTokens, machine, rows, worlds);
     }
 
     /// <summary>Seconds of the first step, which reads the contexts, and of all others.</summary>

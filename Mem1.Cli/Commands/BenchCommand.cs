@@ -63,7 +63,8 @@ internal static class BenchCommand
         var command = new Command(
             "rollout",
             """
-            Time sampling with the managed decoder that rollout workers use on a CPU.
+            Time sampling with the managed decoder that rollout workers use on a CPU: the decoder by itself, and whole episodes of the
+            built-in task over actors and gRPC.
 
             Examples:
               ./mem1 bench rollout

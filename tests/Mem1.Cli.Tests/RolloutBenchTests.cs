@@ -13,6 +13,8 @@ public sealed class RolloutBenchTests
         Assert.All(
             report.Rows, r => Assert.True(r.TokensPerSecond > 0 && r.DecodeTokensPerSecond > 0 && r.PrefillTokensPerSecond > 0));
         var lines = report.Table().Split("prefill\n")[1].Split('\n', StringSplitOptions.RemoveEmptyEntries);
-        Assert.Equal(report.Rows.Count, lines.Length);
+        Assert.Equal(report.Rows.Count + 2 + report.Worlds.Count, lines.Length); // two lines of heading between the two tables
+        Assert.Equal([1, 2], report.Worlds.Select(w => w.Threads));
+        Assert.All(report.Worlds, w => Assert.True(w.TokensPerSecond > w.EpisodesPerSecond && w.EpisodesPerSecond > 0));
     }
 }
