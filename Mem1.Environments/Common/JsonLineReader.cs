@@ -1,18 +1,19 @@
-// Invariants: memory is one line plus one buffer, whatever the file's size; every fault of the data leaves as DataFormatException with
-// the line's number; the hash covers exactly the bytes of the file.
+// Invariants: memory is one line, which is bounded, plus one buffer, whatever the file's size; every fault of the data leaves as
+// DataFormatException with the line's number; the hash covers exactly the bytes of the file.
 
-using System.Security.Cryptography;
 using System.Text.Json;
 
 namespace Mem1.Environments.Common;
 
-/// <summary>Reads a JSON Lines file object by object; blank lines are skipped. Not thread-safe.</summary>
+/// <summary>Reads a JSON Lines file, gzip or not, object by object; blank lines are skipped. Not thread-safe.</summary>
 internal sealed class JsonLineReader : IDisposable
 {
+    /// <summary>Longest line in bytes. The longest article of the English Wikipedia has a twentieth of that.</summary>
+    public const int MaxLine = 32 << 20;
+
     private const int BufferSize = 1 << 16;
 
-    private readonly FileStream _stream;
-    private readonly IncrementalHash? _hash;
+    private readonly DataStream _stream;
     private readonly string _file;
     private readonly string _expected;
     private byte[] _buffer = new byte[BufferSize];
@@ -24,19 +25,22 @@ internal sealed class JsonLineReader : IDisposable
     /// <param name="expected">What every line must hold, for messages.</param>
     /// <param name="hash">Whether to compute the SHA-256 of the bytes on the way.</param>
     public JsonLineReader(string file, string kind, string expected, bool hash = false)
+        : this(file, expected, DataStream.Open(file, kind, hash))
     {
-        _file = file;
-        _expected = expected;
-        _stream = UserFile.Open(file, kind);
-        _hash = hash ? IncrementalHash.CreateHash(HashAlgorithmName.SHA256) : null;
     }
+
+    /// <param name="file">Name for messages.</param>
+    /// <param name="expected">What every line must hold, for messages.</param>
+    /// <param name="stream">The data; disposed with this.</param>
+    public JsonLineReader(string file, string expected, DataStream stream) => (_file, _expected, _stream) = (file, expected, stream);
 
     /// <summary>Number of the line last read, from 1.</summary>
     public long Line { get; private set; }
 
-    public long BytesRead { get; private set; }
+    /// <summary>Bytes of the file (not of what it unpacks to) read so far.</summary>
+    public long BytesRead => _stream.FileBytes;
 
-    public long Length => _stream.Length;
+    public long Length => _stream.FileLength;
 
     /// <summary>The next object, or null at the end of the file. The caller disposes it.</summary>
     public JsonDocument? Read()
@@ -105,22 +109,32 @@ internal sealed class JsonLineReader : IDisposable
     public DataFormatException Fault(string problem, string? field = null) => new(_file, problem, Line, field);
 
     /// <summary>The hash of everything read, in hexadecimal; call it at the end of the file.</summary>
-    public string FinishHash() => Convert.ToHexString(_hash!.GetHashAndReset());
+    public string FinishHash() => _stream.FinishHash();
 
-    public void Dispose()
+    /// <summary>A number above 0, or 1 when the field is missing.</summary>
+    public double Weight(JsonElement element, string field)
     {
-        _stream.Dispose();
-        _hash?.Dispose();
+        if (!TryField(element, field, out JsonElement value))
+            return 1;
+        return value.ValueKind == JsonValueKind.Number && value.TryGetDouble(out double weight) && weight > 0 && double.IsFinite(weight)
+            ? weight
+            : throw Fault($"a number above 0 is expected but {Json.Describe(value)} is there", field);
     }
 
+    /// <summary>A field that may be missing.</summary>
+    public bool TryField(JsonElement element, string field, out JsonElement value) =>
+        Json.TryField(element, field, out value) ?? throw Fault("a name of a field holds half of a surrogate pair, which is not a character");
+
+    public void Dispose() => _stream.Dispose();
+
     private JsonElement Field(JsonElement element, string field) =>
-        element.TryGetProperty(field, out JsonElement value) ? value : throw Fault($"it is missing; {_expected}", field);
+        TryField(element, field, out JsonElement value) ? value : throw Fault($"it is missing; {_expected}", field);
 
     private string NotBlank(JsonElement value, string place)
     {
         string? text = Json.TryText(value);
         if (text is null)
-            throw Fault("it holds half of a surrogate pair, which is not a character", place);
+            throw Fault(Json.NotText, place);
         return string.IsNullOrWhiteSpace(text) ? throw Fault("it is blank", place) : text;
     }
 
@@ -154,12 +168,12 @@ internal sealed class JsonLineReader : IDisposable
     {
         _buffer.AsSpan(_start, _end - _start).CopyTo(_buffer);
         (_start, _end) = (0, _end - _start);
+        if (_end > MaxLine)
+            throw new DataFormatException(_file, $"the line is longer than {MaxLine >> 20} MiB; one object a line is expected", Line + 1);
         if (_end == _buffer.Length)
             Array.Resize(ref _buffer, 2 * _buffer.Length);
-        int read = _stream.Read(_buffer, _end, _buffer.Length - _end);
-        _hash?.AppendData(_buffer, _end, read);
+        int read = _stream.Read(_buffer.AsSpan(_end), Line + 1);
         _end += read;
-        BytesRead += read;
         _atEnd = read == 0;
     }
 }
@@ -167,6 +181,23 @@ internal sealed class JsonLineReader : IDisposable
 /// <summary>Small helpers over JSON values.</summary>
 internal static class Json
 {
+    /// <summary>What <see cref="TryText"/> found wrong, for messages.</summary>
+    public const string NotText = "it holds half of a surrogate pair, which is not a character, or bytes that are not UTF-8";
+
+    /// <summary>Looks a field of an object up; null when the name of some field is not well-formed Unicode.</summary>
+    public static bool? TryField(JsonElement element, string field, out JsonElement value)
+    {
+        try
+        {
+            return element.TryGetProperty(field, out value);
+        }
+        catch (InvalidOperationException)
+        {
+            value = default;
+            return null;
+        }
+    }
+
     /// <summary>A string value's text, or null when it is not well-formed Unicode.</summary>
     public static string? TryText(JsonElement value)
     {
