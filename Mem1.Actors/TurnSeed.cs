@@ -1,3 +1,5 @@
+using Mem1.Model.Generation;
+
 namespace Mem1.Actors;
 
 /// <summary>Seeds of single responses: a function of the lease's seed and the turn alone, so that timing cannot matter.</summary>
@@ -9,10 +11,7 @@ internal static class TurnSeed
         unchecked
         {
             // The odd constant is 2^64 divided by the golden ratio: consecutive turns land far apart.
-            var z = leaseSeed + (((ulong)turn + 1) * 0x9E3779B97F4A7C15UL);
-            z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9UL;
-            z = (z ^ (z >> 27)) * 0x94D049BB133111EBUL;
-            return z ^ (z >> 31);
+            return RandomStream.Mix(leaseSeed + (((ulong)turn + 1) * 0x9E3779B97F4A7C15UL));
         }
     }
 }

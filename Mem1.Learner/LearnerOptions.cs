@@ -76,7 +76,8 @@ public sealed record PpoOptions
         Check(CriticOnlyUpdates >= 0, $"ppo.critic_only_updates is {CriticOnlyUpdates}; it must not be negative.");
         Check(DecayUpdates >= 0, $"ppo.decay_updates is {DecayUpdates}; it must not be negative.");
         Check(DecayUpdates == 0 || DecayUpdates > CriticOnlyUpdates,
-            $"ppo.decay_updates is {DecayUpdates}, not above ppo.critic_only_updates ({CriticOnlyUpdates}): the policy would never learn at its full rate.");
+            $"ppo.decay_updates is {DecayUpdates}, not above ppo.critic_only_updates ({CriticOnlyUpdates}): the policy would never learn at "
+            + "its full rate.");
         Check(DecayFloor is >= 0 and <= 1, $"ppo.decay_floor is {DecayFloor}; it must be in [0, 1].");
         Check(WeightDecay is >= 0 and < 1, $"ppo.weight_decay is {WeightDecay}; it must be in [0, 1).");
         Check(Beta1 is >= 0 and < 1, $"ppo.beta1 is {Beta1}; it must be in [0, 1).");

@@ -1,3 +1,5 @@
+using Mem1.Model.Generation;
+
 namespace Mem1.Learner;
 
 /// <summary>
@@ -9,18 +11,11 @@ public static class Seeds
     /// <summary>Mixes numbers into one (SplitMix64's finaliser after each).</summary>
     public static ulong Mix(ulong seed, params ReadOnlySpan<ulong> purpose)
     {
-        var z = Finalise(seed + 0x9E3779B97F4A7C15UL);
-        foreach (var p in purpose) z = Finalise(z ^ (p * 0xD1B54A32D192ED03UL + 0x9E3779B97F4A7C15UL));
+        var z = RandomStream.Mix(seed + 0x9E3779B97F4A7C15UL);
+        foreach (var p in purpose) z = RandomStream.Mix(z ^ (p * 0xD1B54A32D192ED03UL + 0x9E3779B97F4A7C15UL));
         return z;
     }
 
     /// <summary>A seeded generator for one purpose.</summary>
     public static Random Generator(ulong seed, params ReadOnlySpan<ulong> purpose) => new((int)(Mix(seed, purpose) >> 33));
-
-    private static ulong Finalise(ulong z)
-    {
-        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9UL;
-        z = (z ^ (z >> 27)) * 0x94D049BB133111EBUL;
-        return z ^ (z >> 31);
-    }
 }

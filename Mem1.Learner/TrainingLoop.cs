@@ -17,14 +17,18 @@ public sealed record TrainingLoopOptions
     public Action<int, int>? Sampling { get; init; }
     /// <summary>Called after every update with its metrics and the batch; writes what should outlive the process.</summary>
     public required Action<UpdateMetrics, IReadOnlyList<Trajectory>> Updated { get; init; }
-    /// <summary>Share of all tasks that may be quarantined before the run stops: more than that is a broken environment, not bad luck.</summary>
+    /// <summary>
+    /// Share of all tasks that may be quarantined before the run stops: more than that is a broken environment, not bad luck.
+    /// </summary>
     public double QuarantineQuota { get; init; } = 0.05;
 }
 
 /// <summary>Sample, learn, publish; again.</summary>
 public sealed class TrainingLoop(TaskLedger ledger, WeightPublisher publisher, PpoTrainer trainer, TrainingLoopOptions options)
 {
-    /// <summary>Runs updates <paramref name="first"/> to <paramref name="last"/>. The publisher must hold the trainer's current weights.</summary>
+    /// <summary>
+    /// Runs updates <paramref name="first"/> to <paramref name="last"/>. The publisher must hold the trainer's current weights.
+    /// </summary>
     /// <returns>The last update done; first - 1 if none.</returns>
     /// <exception cref="LearnerException">The quarantine quota is exceeded, or every task of a batch failed.</exception>
     public long Run(long first, long last, CancellationToken cancellationToken)
@@ -93,8 +97,8 @@ public sealed class TrainingLoop(TaskLedger ledger, WeightPublisher publisher, P
         {
             var evidence = ledger.Quarantined.LastOrDefault();
             throw new LearnerException(
-                $"{counts.Quarantined} of {counts.Total} tasks failed {TaskLedger.MaxAttempts} times each, so the run stops rather than train on what is left; "
-                + $"the last was {evidence?.TaskId}: {evidence?.Reasons.LastOrDefault()}");
+                $"{counts.Quarantined} of {counts.Total} tasks failed {TaskLedger.MaxAttempts} times each, so the run stops rather than train "
+                + $"on what is left; the last was {evidence?.TaskId}: {evidence?.Reasons.LastOrDefault()}");
         }
 
         return batch;

@@ -5,7 +5,9 @@ namespace Mem1.Learner;
 /// <summary>The critic's own weights: a two-layer perceptron on the decoder's final hidden state.</summary>
 public static class ValueHead
 {
-    /// <summary>The weights with a value head: as they are if they have one, else with a new one whose first prediction is 0 everywhere.</summary>
+    /// <summary>
+    /// The weights with a value head: as they are if they have one, else with a new one whose first prediction is 0 everywhere.
+    /// </summary>
     /// <param name="weights">A decoder's.</param>
     /// <param name="hiddenSize">D; the head is as wide.</param>
     /// <param name="seed">Of the first layer; the second starts at zero, so that advantages start as plain returns.</param>
@@ -15,11 +17,13 @@ public static class ValueHead
         var found = weights.Tensors.Where(t => t.Key.StartsWith("value_head.", StringComparison.Ordinal)).ToList();
         if (found.Count > 0)
         {
-            var misfit = Shapes(hiddenSize).FirstOrDefault(s => !weights.Tensors.TryGetValue(s.Name, out var t) || !t.Shape.SequenceEqual(s.Shape));
-            if (misfit.Name is null && found.Count == Shapes(hiddenSize).Count) return weights;
-            var name = misfit.Name ?? found.First(t => Shapes(hiddenSize).All(s => s.Name != t.Key)).Key;
+            var shapes = Shapes(hiddenSize);
+            var misfit = shapes.FirstOrDefault(s => !weights.Tensors.TryGetValue(s.Name, out var t) || !t.Shape.SequenceEqual(s.Shape)).Name
+                ?? found.FirstOrDefault(t => shapes.All(s => s.Name != t.Key)).Key;
+            if (misfit is null) return weights;
             throw new LearnerException(
-                $"The checkpoint's value head is not this program's: {name} is missing, of another shape or unknown; remove all value_head.* tensors.");
+                $"The checkpoint's value head is not this program's: {misfit} is missing, of another shape or unknown; "
+                + "remove all value_head.* tensors.");
         }
 
         var random = Seeds.Generator(seed, 0x5648); // 0x5648: "VH", this purpose's own number

@@ -27,7 +27,11 @@ public static class TrainingCheckpoint
     private const string StateFile = "state.json";
     private const string OptimiserFile = "optimizer.safetensors";
     private const string Prefix = "step-";
-    private static readonly JsonSerializerOptions Json = new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower, WriteIndented = true };
+    private static readonly JsonSerializerOptions Json = new()
+    {
+        PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower, WriteIndented = true,
+    };
+
 
     /// <summary>Writes a checkpoint and removes older ones.</summary>
     /// <param name="root">The checkpoints folder of a run.</param>
@@ -49,11 +53,12 @@ public static class TrainingCheckpoint
             model.WriteInto(aside);
             if (optimiser is not null)
             {
-                Safetensors.Write(Path.Combine(aside, OptimiserFile), new ModelWeights(new SortedDictionary<string, WeightTensor>(StringComparer.Ordinal)
+                var moments = new SortedDictionary<string, WeightTensor>(StringComparer.Ordinal)
                 {
                     ["exp_avg"] = ToManaged(optimiser.FirstMoment),
                     ["exp_avg_sq"] = ToManaged(optimiser.SecondMoment),
-                }));
+                };
+                Safetensors.Write(Path.Combine(aside, OptimiserFile), new ModelWeights(moments));
             }
 
             AtomicFile.WriteText(Path.Combine(aside, StateFile), JsonSerializer.Serialize(state, Json));
@@ -74,7 +79,8 @@ public static class TrainingCheckpoint
             }
 
             throw new LearnerException(
-                $"Checkpoint {target} could not be written ({e.Message}); earlier checkpoints are whole: free some space and go on with --resume.", e);
+                $"Checkpoint {target} could not be written ({e.Message}); earlier checkpoints are whole: free some space and go on with "
+                + "--resume.", e);
         }
 
         foreach (var old in List(root).Where(s => s < state.Update).OrderDescending().Skip(keep - 1))
@@ -100,7 +106,8 @@ public static class TrainingCheckpoint
         }
         catch (Exception e) when (e is IOException or JsonException or UnauthorizedAccessException)
         {
-            throw new LearnerException($"{path} cannot be read ({e.Message}): this is not a training checkpoint of mem1, or it is damaged.", e);
+            throw new LearnerException(
+                $"{path} cannot be read ({e.Message}): this is not a training checkpoint of mem1, or it is damaged.", e);
         }
     }
 
@@ -112,7 +119,8 @@ public static class TrainingCheckpoint
         if (!File.Exists(path))
         {
             if (state.Update == 0) return; // written before the first update: moments are zero
-            throw new LearnerException($"{path} is missing: the checkpoint of update {state.Update} is damaged; remove it to go on from an earlier one.");
+            throw new LearnerException(
+                $"{path} is missing: the checkpoint of update {state.Update} is damaged; remove it to go on from an earlier one.");
         }
 
         var moments = Safetensors.Read(path).Tensors;
@@ -123,7 +131,8 @@ public static class TrainingCheckpoint
             if (!moments.TryGetValue(name, out var saved) || saved.Data.LongLength != into.numel())
             {
                 throw new LearnerException(
-                    $"{path}: {name} has {(saved is null ? "no" : saved.Data.LongLength)} values where the model has {into.numel()} parameters.");
+                    $"{path}: {name} has {(saved is null ? "no" : saved.Data.LongLength)} values where the model has {into.numel()} "
+                    + "parameters.");
             }
 
             into.copy_(torch.tensor(saved.Data, dtype: ScalarType.Float32));
@@ -143,5 +152,6 @@ public static class TrainingCheckpoint
     private static IEnumerable<long> List(string root) => !Directory.Exists(root)
         ? []
         : Directory.EnumerateDirectories(root, $"{Prefix}*").Select(d => Path.GetFileName(d)[Prefix.Length..])
-            .Where(s => s.All(char.IsAsciiDigit) && s.Length is > 0 and < 19).Select(s => long.Parse(s, System.Globalization.CultureInfo.InvariantCulture));
+            .Where(s => s.All(char.IsAsciiDigit) && s.Length is > 0 and < 19)
+            .Select(s => long.Parse(s, System.Globalization.CultureInfo.InvariantCulture));
 }

@@ -15,7 +15,11 @@ namespace Mem1.Learner;
 public readonly record struct CloningProgress(int Step, int Steps, double Loss, double TokensPerSecond);
 
 /// <summary>The warm start: imitates the scripted expert until the model plays about as badly.</summary>
-public sealed class BehaviourCloning(CloningOptions options, ExpertTrajectories expert, Func<long, (EnvironmentTask Task, ulong Seed)> tasks)
+/// <param name="options">Validated.</param>
+/// <param name="expert">Plays and writes down.</param>
+/// <param name="tasks">The task of each episode, from 0, and the seed of everything random in it.</param>
+public sealed class BehaviourCloning(
+    CloningOptions options, ExpertTrajectories expert, Func<long, (EnvironmentTask Task, ulong Seed)> tasks)
 {
     // Batches are cut from a pool of this many after sorting by length: enough to pad little, few enough to stay fresh.
     private const int PoolBatches = 16;
@@ -57,7 +61,8 @@ public sealed class BehaviourCloning(CloningOptions options, ExpertTrajectories 
 
             if ((step + 1) % ReportEvery == 0 || step + 1 == options.Steps)
             {
-                progress?.Invoke(new CloningProgress(step + 1, options.Steps, windowLoss / window, windowTokens / watch.Elapsed.TotalSeconds));
+                var speed = windowTokens / watch.Elapsed.TotalSeconds;
+                progress?.Invoke(new CloningProgress(step + 1, options.Steps, windowLoss / window, speed));
                 (windowLoss, window, windowTokens) = (0, 0, 0);
                 watch.Restart();
             }

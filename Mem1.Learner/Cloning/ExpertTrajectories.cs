@@ -3,7 +3,9 @@ using Mem1.Model;
 
 namespace Mem1.Learner;
 
-/// <summary>Plays the scripted expert in an environment and writes down what it did as trajectories, in the sampler's own token layout.</summary>
+/// <summary>
+/// Plays the scripted expert in an environment and writes down what it did as trajectories, in the sampler's own token layout.
+/// </summary>
 public sealed class ExpertTrajectories(
     IEnvironmentFactory environments, IExpert expert, ITokenizer tokenizer, int maxContextTokens, int maxObservationTokens)
 {
@@ -19,9 +21,10 @@ public sealed class ExpertTrajectories(
         while (true)
         {
             var response = player.Respond(observation);
-            var split = response.IndexOf(environments.InternalStateEnd, StringComparison.Ordinal);
-            var state = split < 0 ? [] : tokenizer.Encode(response[..(split + environments.InternalStateEnd.Length)]);
-            int[] generated = [.. state, .. tokenizer.Encode(split < 0 ? response : response[(split + environments.InternalStateEnd.Length)..])];
+            var end = response.IndexOf(environments.InternalStateEnd, StringComparison.Ordinal);
+            var split = end < 0 ? 0 : end + environments.InternalStateEnd.Length;
+            var state = split == 0 ? [] : tokenizer.Encode(response[..split]);
+            int[] generated = [.. state, .. tokenizer.Encode(response[split..])];
             if (prompt.Length + context.Length + generated.Length > maxContextTokens) return null;
             var result = await environment.StepAsync(response, truncated: false, cancellationToken).ConfigureAwait(false);
             var seen = result.End == EpisodeEnd.None
@@ -29,7 +32,11 @@ public sealed class ExpertTrajectories(
                 : [];
             turns.Add(new Turn(context, generated, state.Length, [], [], seen));
             if (result.Score is { } score)
-                return new Trajectory(task.Id, task.Id, prompt, turns, score.Reward, result.End, score.ExactMatch, score.F1, score.Answer, false);
+            {
+                return new Trajectory(
+                    task.Id, task.Id, prompt, turns, score.Reward, result.End, score.ExactMatch, score.F1, score.Answer, Evaluation: false);
+            }
+
             context = [.. generated, .. seen];
             observation = result.Observation;
         }

@@ -25,6 +25,8 @@ public sealed record LayoutBatch(TurnBatch Batch, IReadOnlyList<TurnReference> T
 /// </summary>
 public interface ILayout
 {
-    /// <summary>Splits turns into forward passes of at most <paramref name="tokenBudget"/> padded tokens (a longer turn travels alone).</summary>
+    /// <summary>
+    /// Splits turns into forward passes of at most <paramref name="tokenBudget"/> padded tokens (a longer turn travels alone).
+    /// </summary>
     IReadOnlyList<LayoutBatch> Split(IReadOnlyList<Trajectory> batch, IEnumerable<TurnReference> turns, int tokenBudget);
 }

@@ -5,7 +5,9 @@ using static TorchSharp.torch;
 
 namespace Mem1.Learner;
 
-/// <summary>How far a policy is from its reference, estimated from log-probs of sampled tokens (Schulman, "Approximating KL divergence").</summary>
+/// <summary>
+/// How far a policy is from its reference, estimated from log-probs of sampled tokens (Schulman, "Approximating KL divergence").
+/// </summary>
 public enum KlEstimator
 {
     /// <summary>log p - log q: unbiased, may be negative.</summary>

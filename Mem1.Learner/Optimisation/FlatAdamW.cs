@@ -38,7 +38,9 @@ public sealed class FlatAdamW : IDisposable
     public Tensor SecondMoment { get; }
 
     /// <summary>Takes one step on the accumulated gradients and zeroes them.</summary>
-    /// <param name="settings">By group; a group that is left out does not move. The two policy groups are clipped by their joint norm.</param>
+    /// <param name="settings">
+    /// By group; a group that is left out does not move. The two policy groups are clipped by their joint norm.
+    /// </param>
     /// <returns>Norm of the policy's gradient before clipping.</returns>
     /// <exception cref="LearnerException">A gradient is not finite; nothing has moved.</exception>
     public double Step(Func<ParameterGroup, StepSettings?> settings)

@@ -1,5 +1,6 @@
 // Keeps: one session per stream; what is written to a worker goes through one bounded queue, and a worker that does not read is cut off
-// instead of holding memory; a silent worker is cut off after a limit. A cut-off worker reconnects and sends again what was not acknowledged.
+// instead of holding memory; a silent worker is cut off after a limit. A cut-off worker reconnects and sends again what was not
+// acknowledged. Nothing a worker does reaches the trainer's thread or another worker's session.
 using System.Threading.Channels;
 using Google.Protobuf;
 using Grpc.Core;
@@ -29,7 +30,8 @@ internal sealed class LearnerServiceImplementation(
         var hello = requestStream.Current.Hello;
         if (hello.ProtocolVersion != ProtocolVersion)
             throw new RpcException(new Status(StatusCode.FailedPrecondition,
-                $"Worker {hello.WorkerId} speaks protocol version {hello.ProtocolVersion}; this learner speaks {ProtocolVersion}. Run the same release on both."));
+                $"Worker {hello.WorkerId} speaks protocol version {hello.ProtocolVersion}; this learner speaks {ProtocolVersion}. "
+                + "Run the same release on both."));
         if (hello.WorkerId.Length is 0 or > 200)
             throw new RpcException(new Status(StatusCode.InvalidArgument, "Hello.worker_id must have 1 to 200 characters."));
 
@@ -81,14 +83,19 @@ internal sealed class LearnerServiceImplementation(
         PullWeightsRequest request, IServerStreamWriter<WeightsChunk> responseStream, ServerCallContext context)
     {
         if (publisher.Find(request.PolicyVersion) is not { } blob)
-            throw new RpcException(new Status(StatusCode.NotFound, $"Policy version {request.PolicyVersion} is not held (newest: {publisher.Version})."));
+        {
+            throw new RpcException(new Status(
+                StatusCode.NotFound, $"Policy version {request.PolicyVersion} is not held (newest: {publisher.Version})."));
+        }
+
         for (var at = 0; at < blob.Data.Length; at += options.ChunkBytes)
         {
+            var slice = blob.Data.Slice(at, Math.Min(options.ChunkBytes, blob.Data.Length - at));
             var chunk = new WeightsChunk
             {
                 PolicyVersion = blob.Version,
                 TotalBytes = blob.Data.Length,
-                Data = UnsafeByteOperations.UnsafeWrap(blob.Data.Slice(at, Math.Min(options.ChunkBytes, blob.Data.Length - at))), // never written to
+                Data = UnsafeByteOperations.UnsafeWrap(slice), // no copy: a blob is never written to
             };
             if (at == 0) chunk.Sha256 = ByteString.CopyFrom(blob.Sha256);
             await responseStream.WriteAsync(chunk, context.CancellationToken).ConfigureAwait(false);
@@ -224,7 +231,9 @@ internal sealed class WorkerSession(string workerId, int maxEpisodes) : ILeaseTa
         _outgoing.Writer.TryComplete();
     }
 
-    /// <summary>Ends the session, from whatever thread noticed that it must end; that thread never waits for the session's own work.</summary>
+    /// <summary>
+    /// Ends the session, from whatever thread noticed that it must end; that thread never waits for the session's own work.
+    /// </summary>
     public void Abort()
     {
         lock (_lock)

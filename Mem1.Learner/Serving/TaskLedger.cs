@@ -54,7 +54,9 @@ internal interface ILeaseTarget
 /// <summary>The learner's record of every task. Thread-safe.</summary>
 public sealed class TaskLedger
 {
-    /// <summary>Attempts after which a task is quarantined: enough for a worker's death and an environment's hiccup, few enough to end.</summary>
+    /// <summary>
+    /// Failures after which a task is quarantined: enough for a worker's death and an environment's hiccup, few enough to end.
+    /// </summary>
     public const int MaxAttempts = 3;
 
     // A worker whose stream broke reconnects within seconds or not at all; its leases wait this long for it.
@@ -223,7 +225,8 @@ public sealed class TaskLedger
             }
 
             // Past the limit an absent worker holds nothing any more; it may never come back under its name.
-            foreach (var gone in _absentSince.Where(a => now - a.Value > AbsenceLimit).Select(a => a.Key).ToList()) _absentSince.Remove(gone);
+            var gone = _absentSince.Where(a => now - a.Value > AbsenceLimit).Select(a => a.Key).ToList();
+            foreach (var worker in gone) _absentSince.Remove(worker);
         }
     }
 
@@ -244,9 +247,7 @@ public sealed class TaskLedger
         lock (_lock)
         {
             _targets.RemoveAll(t => t.WorkerId == target.WorkerId); // its old session: whatever is sent there is lost too
-            var lost = _entries.Values.Where(e => e.State == EntryState.Leased && e.Holder?.WorkerId == target.WorkerId
-                && !held.Contains((e.Id, e.Attempt)));
-            foreach (var entry in lost.ToList())
+            foreach (var entry in LeasesOf(target.WorkerId).Where(e => !held.Contains((e.Id, e.Attempt))))
             {
                 // Nobody began to play it, so it says nothing about the task and costs it no failure.
                 _assembler.Forget(entry.Id, entry.Attempt);
@@ -277,8 +278,7 @@ public sealed class TaskLedger
                 return;
             }
 
-            foreach (var entry in _entries.Values.Where(e => e.State == EntryState.Leased && e.Holder?.WorkerId == target.WorkerId).ToList())
-                Fail(entry, reason);
+            foreach (var entry in LeasesOf(target.WorkerId)) Fail(entry, reason);
         }
     }
 
@@ -304,6 +304,10 @@ public sealed class TaskLedger
             (entry.Node, entry.State, entry.Holder, entry.LeasedAt) = (null, EntryState.Leased, target, _time.GetUtcNow());
         }
     }
+
+    /// <summary>A copy, so that its entries may change state meanwhile.</summary>
+    private List<Entry> LeasesOf(string workerId) =>
+        [.. _entries.Values.Where(e => e.State == EntryState.Leased && e.Holder!.WorkerId == workerId)];
 
     /// <summary>The entry of a lease that a worker holds, or null.</summary>
     private Entry? Leased(string workerId, string episodeId, int attempt) =>

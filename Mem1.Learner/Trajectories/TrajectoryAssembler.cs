@@ -99,7 +99,9 @@ public sealed class TrajectoryAssembler(TrajectoryLimits limits)
         if (length > limits.MaxPositions) return $"has {length} tokens where the model's context holds {limits.MaxPositions}";
         if (sub.Observation.Count > limits.MaxPositions)
             return $"has an observation of {sub.Observation.Count} tokens where the model's context holds {limits.MaxPositions}";
-        return OutOfVocabulary(sub.Observation) ? $"has an observation with tokens outside the vocabulary of {limits.VocabularySize}" : null;
+        return OutOfVocabulary(sub.Observation)
+            ? $"has an observation with tokens outside the vocabulary of {limits.VocabularySize}"
+            : null;
     }
 
     private static string? SamplingContradiction(SubTrajectory sub, long newestVersion)
@@ -141,7 +143,11 @@ public sealed class TrajectoryAssembler(TrajectoryLimits limits)
             var context = sub.Segments.Skip(1).Where(s => !s.Generated).SelectMany(s => s.Tokens).ToArray();
             int[] expected = turns.Count == 0 ? [] : [.. turns[^1].Generated, .. turns[^1].Observation];
             if (!context.SequenceEqual(expected))
-                return Reject(sub, $"was served a context of {context.Length} tokens that is not the turn before ({expected.Length} tokens)");
+            {
+                return Reject(
+                    sub, $"was served a context of {context.Length} tokens that is not the turn before ({expected.Length} tokens)");
+            }
+
             turns.Add(new Turn(
                 context,
                 [.. sub.Segments.Where(s => s.Generated).SelectMany(s => s.Tokens)],

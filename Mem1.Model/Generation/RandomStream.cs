@@ -30,7 +30,9 @@ public static class RandomStream
         return (radius * cos, radius * sin);
     }
 
-    private static ulong Mix(ulong z)
+    /// <summary>SplitMix64's finaliser: spreads every bit of a number over all of the result's.</summary>
+    /// <param name="z">Any number; 0 stays 0.</param>
+    public static ulong Mix(ulong z)
     {
         z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
         z = (z ^ (z >> 27)) * 0x94D049BB133111EB;

@@ -46,13 +46,19 @@ public sealed class TorchDecoder : IDisposable
     /// <summary>Whether the checkpoint carries a value head.</summary>
     public bool HasValueHead => Parameters.Find("value_head.fc1.weight") is not null;
 
-    /// <summary>Final hidden states of all rows, flattened: [R * L, D]; index with <see cref="TurnBatch.FlatIndex"/>. Pads hold rubbish.</summary>
+    /// <summary>
+    /// Final hidden states of all rows, flattened: [R * L, D]; index with <see cref="TurnBatch.FlatIndex"/>. Pads hold rubbish.
+    /// </summary>
     /// <exception cref="ArgumentException">A turn is longer than MaxPositions.</exception>
     public Tensor Forward(TurnBatch batch)
     {
         var longest = batch.Rows.Select((row, r) => row.Length + batch.Trunks[batch.TrunkOfRow[r]].Length).Max();
         if (longest > Config.MaxPositions)
-            throw new ArgumentException($"A turn of {longest} tokens exceeds max_position_embeddings ({Config.MaxPositions}).", nameof(batch));
+        {
+            throw new ArgumentException(
+                $"A turn of {longest} tokens exceeds max_position_embeddings ({Config.MaxPositions}).", nameof(batch));
+        }
+
 
         using var scope = NewDisposeScope();
         var g = new Geometry(batch, _device, _scale, _ropeCos, _ropeSin, Config);
