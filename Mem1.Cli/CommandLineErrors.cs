@@ -23,7 +23,8 @@ internal static partial class CommandLineErrors
             return $"there is no {(isOption ? "option" : command.Subcommands.Count > 0 ? "command" : "argument")} \"{unknown}\"{guess} {help}";
         }
 
-        var mistakes = parsed.Errors.Select(e => Lowered(TypeName().Replace(e.Message, Expected).TrimEnd('.')));
+        var mistakes = parsed.Errors.Select(e =>
+            Lowered(Space().Replace(TypeName().Replace(e.Message, Expected), " ").TrimEnd('.').Replace(". Must", ": must", StringComparison.Ordinal)));
         return $"{string.Join(", ", mistakes)}; {help}";
     }
 
@@ -37,4 +38,7 @@ internal static partial class CommandLineErrors
 
     [GeneratedRegex(" as expected type '[^']*'")]
     private static partial Regex TypeName();
+
+    [GeneratedRegex(@"\s+")]
+    private static partial Regex Space();
 }

@@ -34,6 +34,16 @@ internal static class DataCommand
                 + (done.Skipped > 0 ? $" ({done.Skipped} without an answer were left out)" : ""));
             return 0;
         });
-        return new Command("data", "Prepare corpora and tasks.") { convert };
+        return new Command(
+            "data",
+            """
+            Prepare corpora and tasks.
+
+            Example:
+              ./mem1 data convert --from squad --input xquad.en.json --corpus corpus.jsonl --tasks tasks.jsonl
+            """)
+        {
+            convert,
+        };
     }
 }

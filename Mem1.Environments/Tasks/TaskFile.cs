@@ -89,7 +89,8 @@ public sealed class TaskFile
         return part.Length > 0
             ? part
             : throw new DataFormatException(
-                Path, $"the {(split == TaskSplit.HeldOut ? "held-out" : "training")} part of its {Objectives.Count} tasks is empty");
+                Path, $"the {(split == TaskSplit.HeldOut ? "held-out" : "training")} part of its {Objectives.Count} tasks is empty: "
+                + "add tasks, or hold out none (environment.held_out_fraction=0)");
     }
 
     /// <summary>A number in [0, 1) that depends on the id alone.</summary>

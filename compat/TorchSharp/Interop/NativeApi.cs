@@ -185,7 +185,8 @@ internal static unsafe class NativeApi
                 ? $"the libtorch shim {path} is missing: run apt-get install libtorch-dev cmake g++ and build again"
                 : e.Message.Contains("cannot open shared object file", StringComparison.Ordinal)
                     ? "libtorch is not installed: run apt-get install libtorch-dev"
-                    : $"libtorch could not be loaded: {e.Message.ReplaceLineEndings(" ")}";
+                    // The loader's own reason stands in the last line, after advice on how to trace it.
+                    : $"libtorch could not be loaded ({e.Message.Trim().Split('\n')[^1].Trim()}): run apt-get install --reinstall libtorch-dev";
             return false;
         }
     }
