@@ -16,6 +16,8 @@ internal static partial class AgentText
     public const string SearchEnd = "</search>";
     public const string AnswerStart = "<answer>";
     public const string AnswerEnd = "</answer>";
+    public const string OpenStart = "<open>";
+    public const string OpenEnd = "</open>";
     public const string InformationStart = "<information>";
     public const string InformationEnd = "</information>";
 
@@ -50,6 +52,9 @@ internal static partial class AgentText
 /// <param name="Content">The text between the action's tags, trimmed.</param>
 internal sealed record AgentAction(bool IsAnswer, string Content)
 {
+    /// <summary>Opens the page whose address is the content; neither a search nor an answer.</summary>
+    public bool IsOpen { get; init; }
+
     /// <summary>
     /// Reads the action of a response; null when there is none. The rules:
     /// <list type="bullet">
@@ -61,39 +66,48 @@ internal sealed record AgentAction(bool IsAnswer, string Content)
     /// <item>Tags are matched exactly: no other case, white space or attributes.</item>
     /// </list>
     /// </summary>
-    public static AgentAction? Parse(string response)
+    /// <param name="response">The response's text.</param>
+    /// <param name="allowOpen">Whether &lt;open> is an action; otherwise it is text like any other.</param>
+    public static AgentAction? Parse(string response, bool allowOpen = false)
     {
         int at = response.IndexOf(AgentText.ThinkEnd, StringComparison.Ordinal);
         if (at < 0 && response.Contains(AgentText.ThinkStart, StringComparison.Ordinal))
             return null;
         at = at < 0 ? 0 : at + AgentText.ThinkEnd.Length;
 
-        bool? answer = null;
+        (string Start, string End)[] actions = allowOpen ? s_actionsWithOpen : s_actions;
+        int opened = -1;
         int content = 0;
         while ((at = response.IndexOf('<', at)) >= 0)
         {
             ReadOnlySpan<char> rest = response.AsSpan(at);
-            if (rest.StartsWith(AgentText.ThinkStart) && answer is null)
+            if (opened < 0 && rest.StartsWith(AgentText.ThinkStart))
             {
                 int end = response.IndexOf(AgentText.ThinkEnd, at, StringComparison.Ordinal);
                 if (end < 0)
                     return null;
                 at = end + AgentText.ThinkEnd.Length;
+                continue;
             }
-            else if (rest.StartsWith(AgentText.SearchStart) || rest.StartsWith(AgentText.AnswerStart))
+            int past = at + 1;
+            for (int kind = 0; kind < actions.Length; kind++)
             {
-                answer = rest.StartsWith(AgentText.AnswerStart);
-                at = content = at + (answer.Value ? AgentText.AnswerStart : AgentText.SearchStart).Length;
+                if (rest.StartsWith(actions[kind].Start))
+                    (opened, past, content) = (kind, at + actions[kind].Start.Length, at + actions[kind].Start.Length);
+                else if (rest.StartsWith(actions[kind].End))
+                    return kind == opened ? new AgentAction(kind == Answer, response[content..at].Trim()) { IsOpen = kind == Open } : null;
             }
-            else if (rest.StartsWith(AgentText.SearchEnd) || rest.StartsWith(AgentText.AnswerEnd))
-            {
-                return answer == rest.StartsWith(AgentText.AnswerEnd) ? new AgentAction(answer.Value, response[content..at].Trim()) : null;
-            }
-            else
-            {
-                at++;
-            }
+            at = past;
         }
         return null;
     }
+
+    // Positions in the two arrays below.
+    private const int Answer = 1;
+    private const int Open = 2;
+
+    private static readonly (string Start, string End)[] s_actions =
+        [(AgentText.SearchStart, AgentText.SearchEnd), (AgentText.AnswerStart, AgentText.AnswerEnd)];
+
+    private static readonly (string Start, string End)[] s_actionsWithOpen = [.. s_actions, (AgentText.OpenStart, AgentText.OpenEnd)];
 }

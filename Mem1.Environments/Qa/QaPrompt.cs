@@ -4,17 +4,23 @@ using System.Text;
 
 namespace Mem1.Environments.Qa;
 
-/// <summary>The instructions of retrieval QA.</summary>
+/// <summary>The instructions of retrieval QA and of web QA.</summary>
 internal static class QaPrompt
 {
-    public static string For(EnvironmentTask task, RetrievalQaOptions options)
+    /// <summary>The prompt of a task.</summary>
+    /// <param name="task">The task.</param>
+    /// <param name="options">How its episode runs.</param>
+    /// <param name="source">What is searched.</param>
+    /// <param name="open">Whether pages can be opened.</param>
+    public static string For(
+        EnvironmentTask task, RetrievalQaOptions options, string source = "a collection of documents", bool open = false)
     {
         int count = task.Objectives.Count;
         bool one = count == 1;
         var text = new StringBuilder();
         text.Append(one
-            ? "Find the answer to a question by searching a collection of documents over several turns.\n\n"
-            : $"Find the answers to {count} questions by searching a collection of documents over several turns, then give all answers "
+            ? $"Find the answer to a question by searching {source} over several turns.\n\n"
+            : $"Find the answers to {count} questions by searching {source} over several turns, then give all answers "
               + "together.\n\n");
         text.Append(
             $"In each turn you see the {(one ? "question" : "questions")} and, from the second turn on, what you wrote in the turn before "
@@ -27,6 +33,8 @@ internal static class QaPrompt
             + "2. Then exactly one action:\n"
             + $"   {AgentText.SearchStart} keywords {AgentText.SearchEnd} looks something up. Ask one thing about "
             + $"{(one ? "the question" : "one of the questions")} per turn.\n");
+        if (open)
+            text.Append($"   {AgentText.OpenStart} URL {AgentText.OpenEnd} shows the text of a page, say of one that a search found.\n");
         text.Append(one
             ? $"   {AgentText.AnswerStart} the answer {AgentText.AnswerEnd} ends the task. Keep it as short as possible and explain "
               + "nothing.\n"

@@ -48,16 +48,52 @@ public sealed class RetrievalQaFactory : IEnvironmentFactory
 
     /// <inheritdoc/>
     public IEnvironment Create(EnvironmentTask task, ulong seed) =>
-        new RetrievalQaEnvironment(task, _options, new PatientRetriever(_retriever, _options, _searchFailed, _time));
+        new QaEpisode(
+            task, _options, QaPrompt.For(task, _options), new CorpusLookup(new PatientRetriever(_retriever, _options, _searchFailed, _time), _options));
 }
 
-/// <summary>One episode.</summary>
-internal sealed class RetrievalQaEnvironment(EnvironmentTask task, RetrievalQaOptions options, PatientRetriever retriever) : IEnvironment
+/// <summary>Where an episode's searches go, and its page openings if it allows any.</summary>
+internal interface IQaLookup
+{
+    /// <summary>Whether the agent may open pages.</summary>
+    bool AllowsOpen { get; }
+
+    /// <summary>Carries out a search, or the opening of a page.</summary>
+    /// <returns>What the agent is told, neutralised, and whether the environment (not the agent) failed.</returns>
+    /// <exception cref="OperationCanceledException">The caller cancelled; the only exception.</exception>
+    ValueTask<(string Body, bool Failed)> LookUpAsync(AgentAction action, CancellationToken cancellationToken);
+}
+
+/// <summary>Searches a corpus.</summary>
+internal sealed class CorpusLookup(PatientRetriever retriever, RetrievalQaOptions options) : IQaLookup
+{
+    public bool AllowsOpen => false;
+
+    public async ValueTask<(string Body, bool Failed)> LookUpAsync(AgentAction action, CancellationToken cancellationToken)
+    {
+        if (action.Content.Length == 0)
+            return (EmptyQuery, false);
+        IReadOnlyList<SearchHit>? hits = await retriever.TrySearchAsync(action.Content, options.Documents, cancellationToken);
+        if (hits is null)
+            return (SearchFailed, true);
+        return hits.Count == 0
+            ? ("No passage matches this query. Try other keywords.", false)
+            : (AgentText.Documents([.. hits.Select(h => h.Passage)]), false);
+    }
+
+    internal const string EmptyQuery = "The query was empty. Write keywords between the search tags.";
+
+    internal const string SearchFailed =
+        "The search failed: the search service gave no result. Repeat the query or try another one.";
+}
+
+/// <summary>One episode of question answering, whatever is searched.</summary>
+internal sealed class QaEpisode(EnvironmentTask task, RetrievalQaOptions options, string prompt, IQaLookup lookup) : IEnvironment
 {
     private int _turn;
     private bool _ended;
 
-    public string Prompt { get; } = QaPrompt.For(task, options);
+    public string Prompt => prompt;
 
     public int MaxTurns { get; } = options.MaxTurns(task.Objectives.Count);
 
@@ -65,14 +101,14 @@ internal sealed class RetrievalQaEnvironment(EnvironmentTask task, RetrievalQaOp
     {
         cancellationToken.ThrowIfCancellationRequested();
         ThrowIfEnded();
-        AgentAction? action = AgentAction.Parse(response);
+        AgentAction? action = AgentAction.Parse(response, lookup.AllowsOpen);
         if (action is null)
             return End(truncated ? EpisodeEnd.Length : EpisodeEnd.InvalidFormat);
         if (action.IsAnswer)
             return End(EpisodeEnd.Answered, action.Content);
         if (_turn + 1 == MaxTurns)
             return End(EpisodeEnd.TurnLimit);
-        (string body, bool failed) = await SearchAsync(action.Content, cancellationToken);
+        (string body, bool failed) = await lookup.LookUpAsync(action, cancellationToken);
         _turn++;
         return new TurnResult(AgentText.Observation(Hint(MaxTurns - _turn), body), EpisodeEnd.None, null, failed ? 1 : 0);
     }
@@ -86,18 +122,6 @@ internal sealed class RetrievalQaEnvironment(EnvironmentTask task, RetrievalQaOp
     }
 
     public ValueTask DisposeAsync() => ValueTask.CompletedTask;
-
-    private async ValueTask<(string Body, bool Failed)> SearchAsync(string query, CancellationToken cancellationToken)
-    {
-        if (query.Length == 0)
-            return ("The query was empty. Write keywords between the search tags.", false);
-        IReadOnlyList<SearchHit>? hits = await retriever.TrySearchAsync(query, options.Documents, cancellationToken);
-        if (hits is null)
-            return ("The search failed: the search service gave no result. Repeat the query or try another one.", true);
-        return hits.Count == 0
-            ? ("No passage matches this query. Try other keywords.", false)
-            : (AgentText.Documents([.. hits.Select(h => h.Passage)]), false);
-    }
 
     private string Hint(int turnsLeft) =>
         turnsLeft == 1 ? options.LastTurnHint : options.TurnsLeftHint.Replace("{0}", $"{turnsLeft}", StringComparison.Ordinal);
