@@ -1,3 +1,4 @@
+// Keeps: a function of its numbers alone, so that the same seed draws the same on every machine and after every resume.
 using Mem1.Model.Generation;
 
 namespace Mem1.Learner;

@@ -1,3 +1,4 @@
+// Keeps: the names of the metrics stand here alone; a number that is not finite is written as null, never as 0.
 using System.Text.Json;
 
 namespace Mem1.Learner;

@@ -1,3 +1,4 @@
+// Keeps: a new head predicts 0 everywhere; a head that is there is whole and of the decoder's width, and is never touched.
 using Mem1.Model;
 
 namespace Mem1.Learner;

@@ -1,3 +1,4 @@
+// Keeps: an expert's episode looks to the learner like a sampled one: the same prompt template, the same split and clipping of tokens.
 using Mem1.Environments;
 using Mem1.Model;
 

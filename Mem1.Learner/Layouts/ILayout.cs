@@ -1,3 +1,4 @@
+// Keeps: a layout only says where tokens go; what they see is TurnBatch's rule, and losses never know which layout was used.
 using Mem1.Model;
 
 namespace Mem1.Learner;

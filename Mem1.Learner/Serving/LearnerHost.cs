@@ -1,3 +1,5 @@
+// Keeps: listens from the end of StartAsync to DisposeAsync; what it fails with at the start is one sentence and leaves nothing open; no
+// message of a worker is larger than the bound.
 using System.Net;
 using System.Net.Sockets;
 using Microsoft.AspNetCore.Builder;

@@ -16,6 +16,9 @@ internal sealed class LearnerServiceImplementation(
 {
     public const int ProtocolVersion = 1;
 
+    // Names end up in reasons and logs; host, process and a number fit many times over.
+    private const int MaxWorkerIdLength = 200;
+
     // Acknowledgements queued when a worker leaves go out within this, or its next session asks for them again.
     private static readonly TimeSpan FarewellLimit = TimeSpan.FromSeconds(2);
 
@@ -28,13 +31,16 @@ internal sealed class LearnerServiceImplementation(
         if (requestStream.Current.BodyCase != WorkerMessage.BodyOneofCase.Hello)
             throw new RpcException(new Status(StatusCode.FailedPrecondition, "The first message of a worker must be Hello."));
         var hello = requestStream.Current.Hello;
+        if (hello.WorkerId.Length is 0 or > MaxWorkerIdLength)
+        {
+            throw new RpcException(new Status(
+                StatusCode.InvalidArgument, $"Hello.worker_id must have 1 to {MaxWorkerIdLength} characters."));
+        }
+
         if (hello.ProtocolVersion != ProtocolVersion)
             throw new RpcException(new Status(StatusCode.FailedPrecondition,
                 $"Worker {hello.WorkerId} speaks protocol version {hello.ProtocolVersion}; this learner speaks {ProtocolVersion}. "
                 + "Run the same release on both."));
-        if (hello.WorkerId.Length is 0 or > 200)
-            throw new RpcException(new Status(StatusCode.InvalidArgument, "Hello.worker_id must have 1 to 200 characters."));
-
         if (hello.MaxEpisodes < 1)
             throw new RpcException(new Status(StatusCode.InvalidArgument, "Hello.max_episodes must be at least 1."));
 

@@ -1,3 +1,4 @@
+// Keeps: tokens as they were sampled or observed, never decoded and encoded again; per-token arrays are as long as Generated.
 using Mem1.Environments;
 
 namespace Mem1.Learner;

@@ -1,3 +1,4 @@
+// Keeps: bounds only; what they are for is said where they are checked (TrajectoryAssembler).
 namespace Mem1.Learner;
 
 /// <summary>

@@ -214,6 +214,51 @@ public sealed class LearnerHostTests : IAsyncDisposable
     }
 
     [Fact]
+    public async Task Workers_that_come_go_and_err_while_weights_are_published_lose_and_duplicate_nothing()
+    {
+        var host = await StartAsync();
+        var weights = TestData.Weights(TestData.Shape(true, 0), 1);
+        _publisher.Publish(weights, 0);
+        using var done = CancellationTokenSource.CreateLinkedTokenSource(_limit);
+        var lives = 0;
+        var workers = Enumerable.Range(0, 3).Select(w => Task.Run(async () =>
+        {
+            var random = new Random(w);
+            while (!done.IsCancellationRequested)
+            {
+                Interlocked.Increment(ref lives);
+                // Most lives end with a broken stream; what a worker held is leased again when it is back without it.
+                using var peer = await Peer.JoinAsync(host, $"w{w}", maxEpisodes: 4, _limit);
+                var obeying = peer.ObeyAsync(random);
+                await Task.WhenAny(obeying, Task.Delay(random.Next(5, 40), CancellationToken.None));
+                if (random.Next(3) == 0) await peer.HangUpAsync();
+                peer.Dispose();
+                var end = await Record.ExceptionAsync(() => obeying);
+                Assert.True(end is null or RpcException or OperationCanceledException or InvalidOperationException, end?.ToString());
+            }
+        })).ToList();
+        var publishing = Task.Run(async () =>
+        {
+            for (var version = 1; !done.IsCancellationRequested; version++)
+            {
+                _publisher.Publish(weights, version); // must never throw, whoever is leaving
+                await Task.Delay(2, CancellationToken.None);
+            }
+        });
+
+        for (var round = 0; round < 5 || Volatile.Read(ref lives) < 30; round++)
+        {
+            var batch = await host.Ledger.RunAsync(Requests(40, $"{round}-"), null, _limit);
+            Assert.Equal(batch.Count, batch.Select(t => t.TaskId).Distinct().Count());
+            var counts = host.Ledger.Counts;
+            Assert.Equal((0, 0, 0, 40 * (round + 1)), (counts.Pending, counts.Leased, counts.Buffered, counts.Total));
+        }
+
+        await done.CancelAsync();
+        await Task.WhenAll([publishing, .. workers]);
+    }
+
+    [Fact]
     public async Task A_message_beyond_the_bound_ends_its_stream_alone()
     {
         var host = await StartAsync();
@@ -259,7 +304,7 @@ public sealed class LearnerHostTests : IAsyncDisposable
     private async Task<LearnerHost> StartAsync(TimeSpan? silence = null) => _host = await LearnerHost.StartAsync(
         new LearnerHostOptions { Limits = TestData.Limits, SilenceLimit = silence ?? TimeSpan.FromMinutes(1) }, _publisher, Fingerprint, null, _limit);
 
-    private static List<TaskRequest> Requests(int count) =>
+    private static List<TaskRequest> Requests(int count, string prefix = "t") =>
         [.. Enumerable.Range(0, count).Select(i => new TaskRequest(
-            new EnvironmentTask($"t{i}", [new Objective("o", "what?", ["that"])]), (ulong)(100 + i), 1, 1, 8, false))];
+            new EnvironmentTask($"{prefix}{i}", [new Objective("o", "what?", ["that"])]), (ulong)(100 + i), 1, 1, 8, false))];
 }

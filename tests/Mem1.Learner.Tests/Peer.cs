@@ -60,13 +60,28 @@ internal sealed class Peer : IDisposable
         throw new InvalidOperationException($"The stream ended before a {kind}.");
     }
 
+    /// <summary>Takes whatever comes until the stream ends: applies every version and plays every lease, some of them badly.</summary>
+    public async Task ObeyAsync(Random random)
+    {
+        await ReadyAsync(Welcome.PolicyVersion, credit: 100);
+        while (await _call.ResponseStream.MoveNext(_limit))
+        {
+            var message = _call.ResponseStream.Current;
+            if (message.BodyCase == LearnerMessage.BodyOneofCase.Weights) await ReadyAsync(message.Weights.PolicyVersion, credit: 0);
+            if (message.BodyCase != LearnerMessage.BodyOneofCase.Lease) continue;
+            var turns = TurnsOf(message.Lease);
+            if (random.Next(20) == 0) turns[0].LogProbs.Clear();
+            foreach (var turn in turns) await SendAsync(new WorkerMessage { SubTrajectory = turn });
+            await SendAsync(new WorkerMessage { Credit = new LeaseCredit { Episodes = 1 } });
+        }
+    }
+
     /// <summary>Plays a lease with made-up turns and waits for their acknowledgements.</summary>
     /// <param name="lease">What to play.</param>
     /// <param name="lie">What to change in the last turn.</param>
     public async Task PlayAsync(TaskLease lease, Action<SubTrajectory>? lie = null)
     {
-        var trajectory = TestData.Trajectory(new Random((int)lease.Seed), 31, 2, lease.EpisodeId) with { TaskId = lease.TaskId };
-        var turns = TrajectoryAssemblerTests.ToMessages(trajectory, lease.Attempt);
+        var turns = TurnsOf(lease);
         lie?.Invoke(turns[^1]);
         foreach (var turn in turns)
         {
@@ -75,6 +90,9 @@ internal sealed class Peer : IDisposable
             Assert.Equal((turn.EpisodeId, turn.Attempt, turn.Turn), (ack.EpisodeId, ack.Attempt, ack.Turn));
         }
     }
+
+    private static List<SubTrajectory> TurnsOf(TaskLease lease) => TrajectoryAssemblerTests.ToMessages(
+        TestData.Trajectory(new Random((int)lease.Seed), 31, 2, lease.EpisodeId) with { TaskId = lease.TaskId }, lease.Attempt);
 
     public async Task<(byte[] Bytes, int Chunks, byte[] Sha256)> PullAsync(long version)
     {
@@ -121,6 +139,19 @@ internal sealed class Peer : IDisposable
     {
         await _call.RequestStream.CompleteAsync();
         while (await _call.ResponseStream.MoveNext(_limit)) _unread.Enqueue(_call.ResponseStream.Current);
+    }
+
+    /// <summary>Ends this side; what happens then is nobody's concern.</summary>
+    public async Task HangUpAsync()
+    {
+        try
+        {
+            await _call.RequestStream.CompleteAsync();
+        }
+        catch (Exception e) when (e is RpcException or InvalidOperationException)
+        {
+            // A write was under way, or the stream had ended.
+        }
     }
 
     public void Dispose()
