@@ -86,11 +86,11 @@ internal sealed record LearnerBenchReport(
         foreach (var way in new[] { LearnerBench.Dense, LearnerBench.Peer })
         {
             var ratio = Ratios.FirstOrDefault(r => r.Turns == row.Turns && r.MicroBatchTokens == row.MicroBatchTokens && r.Against == way);
-            if (ratio is not null) text.Write(string.Create(CultureInfo.InvariantCulture, $"   {ratio.Speed,6:0.0}x {"1/" + Memory(ratio),6}"));
+            if (ratio is null) continue;
+            var memory = string.Create(CultureInfo.InvariantCulture, $"1/{ratio.Memory:0.0}");
+            text.Write(string.Create(CultureInfo.InvariantCulture, $"   {ratio.Speed,6:0.0}x {memory,6}"));
         }
 
         return text.ToString();
-
-        static string Memory(LearnerRatio ratio) => ratio.Memory.ToString("0.0", CultureInfo.InvariantCulture);
     }
 }

@@ -46,8 +46,8 @@ internal static class BenchCommand
         command.SetAction(async (parse, cancellationToken) =>
         {
             var report = await LearnerBench.Run(
-                parse.GetValue(size)!, List(parse.GetValue(turns)), List(parse.GetValue(micro)), parse.GetValue(repeat), parse.GetValue(rounds),
-                Progress, cancellationToken)
+                parse.GetValue(size)!, List(parse.GetValue(turns)), List(parse.GetValue(micro)), parse.GetValue(repeat),
+                parse.GetValue(rounds), Progress, cancellationToken)
                 .ConfigureAwait(false);
             Show(report, report.Table(), parse.GetValue(json), parse.GetValue(output));
             return 0;
@@ -77,8 +77,8 @@ internal static class BenchCommand
         command.SetAction((parse, cancellationToken) =>
         {
             var report = RolloutBench.Run(
-                parse.GetValue(size)!, List(parse.GetValue(batch)), List(parse.GetValue(threads)), parse.GetValue(repeat), RolloutBench.TimedAtLeast,
-                Progress, cancellationToken);
+                parse.GetValue(size)!, List(parse.GetValue(batch)), List(parse.GetValue(threads)), parse.GetValue(repeat),
+                RolloutBench.TimedAtLeast, Progress, cancellationToken);
             Show(report, report.Table(), parse.GetValue(json), parse.GetValue(output));
             return Task.FromResult(0);
         });
