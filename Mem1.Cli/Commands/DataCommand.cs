@@ -8,18 +8,22 @@ internal static class DataCommand
 {
     public static Command Create()
     {
-        var from = new Option<string>("--from") { Description = "Format of the input: squad (SQuAD v1.1 JSON)", Required = true, HelpName = "FORMAT" };
-        from.AcceptOnlyFromAmong("squad");
-        var input = new Option<FileInfo>("--input") { Description = "File to convert", Required = true, HelpName = "FILE.json" };
-        var corpus = new Option<FileInfo>("--corpus") { Description = "Passages to write", Required = true, HelpName = "FILE.jsonl" };
+        var from = new Option<string>("--from")
+        {
+            Description = "Format of the input: flashrag or nq (JSON Lines), squad or hotpotqa (JSON)", Required = true, HelpName = "FORMAT",
+        };
+        from.AcceptOnlyFromAmong([.. DataSetFormats.Names]);
+        var input = new Option<FileInfo>("--input") { Description = "File to convert; gzip is read as it is", Required = true, HelpName = "FILE" };
+        var corpus = new Option<FileInfo?>("--corpus") { Description = "Passages to write (squad and hotpotqa bring them)", HelpName = "FILE.jsonl" };
         var tasks = new Option<FileInfo>("--tasks") { Description = "Questions to write", Required = true, HelpName = "FILE.jsonl" };
         var convert = new Command(
             "convert",
             """
-            Convert a data set to the two files that mem1 train reads.
+            Convert a data set to the files that mem1 train reads.
 
-            Example:
+            Examples:
               ./mem1 data convert --from squad --input xquad.en.json --corpus corpus.jsonl --tasks tasks.jsonl
+              ./mem1 data convert --from nq --input NQ-open.dev.jsonl --tasks tasks.jsonl
               ./mem1 train --corpus corpus.jsonl --tasks tasks.jsonl
             """)
         {
@@ -27,9 +31,14 @@ internal static class DataCommand
         };
         convert.SetAction(parse =>
         {
-            var done = SquadConverter.Convert(
-                parse.GetValue(input)!.FullName, parse.GetValue(corpus)!.FullName, parse.GetValue(tasks)!.FullName);
-            Console.WriteLine($"{done.Passages} passages -> {parse.GetValue(corpus)}");
+            var format = DataSetFormats.Parse(parse.GetValue(from)!)!.Value;
+            if (parse.GetValue(corpus) is not null && !format.HasPassages())
+                throw new UserErrorException($"The format {format.Name()} has no passages, so --corpus does not go with it.");
+            string?[] files = [parse.GetValue(input)!.FullName, parse.GetValue(corpus)?.FullName, parse.GetValue(tasks)!.FullName];
+            if (files.OfType<string>().Distinct(StringComparer.Ordinal).Count() < files.OfType<string>().Count())
+                throw new UserErrorException("--input, --corpus and --tasks must name different files.");
+            var done = DataSetConverter.Convert(format, files[0]!, files[1], files[2]!);
+            if (parse.GetValue(corpus) is not null) Console.WriteLine($"{done.Passages} passages -> {parse.GetValue(corpus)}");
             Console.WriteLine($"{done.Tasks} questions -> {parse.GetValue(tasks)}"
                 + (done.Skipped > 0 ? $" ({done.Skipped} without an answer were left out)" : ""));
             return 0;

@@ -180,8 +180,8 @@ public sealed class TaskTests
     public void SquadBecomesCorpusAndTasks()
     {
         using var folder = new TempFolder();
-        SquadConversion result = SquadConverter.Convert(folder.Write("s.json", Squad), folder.File("c.jsonl"), folder.File("t.jsonl"));
-        Assert.Equal(new SquadConversion(2, 2, 1), result);
+        DataSetConversion result = DataSetConverter.Convert(DataSetFormat.Squad, folder.Write("s.json", Squad), folder.File("c.jsonl"), folder.File("t.jsonl"));
+        Assert.Equal(new DataSetConversion(2, 2, 1), result);
         Assert.Equal(
         [
             """{"id":"0","contents":"\"Super Bowl 50\"\nThe game was played in Santa Clara.\nIt was “loud”."}""",
@@ -209,13 +209,13 @@ public sealed class TaskTests
         "\"paragraphs\": [{\"context\"", "\"paragraphs\": [7, {\"context\"",
         "field data[1].paragraphs[0]: an object with the field")]
     [InlineData("\"Coffee.\"", "\" \"", "field data[1].paragraphs[0].context: the text is blank")]
-    [InlineData("{\"version\"", "[{\"version\"", "line 9: not valid JSON")]
+    [InlineData("{\"version\"", "[{\"version\"", "line 1: an object with the field \"data\" is expected here")]
     public void FaultsOfSquadFilesNameTheirPath(string old, string replacement, string expected)
     {
         using var folder = new TempFolder();
         Assert.Contains(old, Squad);
         string file = folder.Write("s.json", Squad.Replace(old, replacement));
-        var e = Assert.Throws<DataFormatException>(() => SquadConverter.Convert(file, folder.File("c"), folder.File("t")));
+        var e = Assert.Throws<DataFormatException>(() => DataSetConverter.Convert(DataSetFormat.Squad, file, folder.File("c"), folder.File("t")));
         Assert.StartsWith(file, e.Message);
         Assert.Contains(expected, e.Message);
         Assert.Single(Directory.GetFiles(folder.Path));
@@ -226,9 +226,9 @@ public sealed class TaskTests
     {
         using var folder = new TempFolder();
         string source = folder.Write("s.json", Squad), corpus = folder.Write("c.jsonl", "old");
-        Assert.Throws<IOException>(() => SquadConverter.Convert(source, corpus, Path.Combine(folder.Path, "no", "t.jsonl")));
+        Assert.Throws<IOException>(() => DataSetConverter.Convert(DataSetFormat.Squad, source, corpus, Path.Combine(folder.Path, "no", "t.jsonl")));
         Assert.Equal("old", File.ReadAllText(corpus));
         Assert.Equal(2, Directory.GetFiles(folder.Path).Length);
-        Assert.Throws<ArgumentException>(() => SquadConverter.Convert(source, source, corpus));
+        Assert.Throws<ArgumentException>(() => DataSetConverter.Convert(DataSetFormat.Squad, source, source, corpus));
     }
 }
