@@ -1,45 +1,60 @@
-// Invariants: a file under the index's name is always a complete index (it is built aside under a lock, synced and renamed); it is used
-// only if it was made from this very corpus (size and time unchanged, or else size and SHA-256); a foreign file is never overwritten.
+// Invariants: an index is only ever opened complete and as this version writes it; what a search returns does not depend on the number of
+// searches beside it.
 
 using System.Collections.Concurrent;
 using System.Globalization;
-using System.Security.Cryptography;
-using Mem1.Environments.Common;
 using Microsoft.Data.Sqlite;
 using SQLitePCL;
 
 namespace Mem1.Environments.Retrieval;
 
 /// <summary>How far the building of an index has come.</summary>
-/// <param name="Documents">Passages indexed.</param>
-/// <param name="BytesRead">Bytes of the corpus read.</param>
-/// <param name="TotalBytes">Size of the corpus in bytes.</param>
-public sealed record IndexProgress(long Documents, long BytesRead, long TotalBytes);
+/// <param name="Documents">Passages read.</param>
+/// <param name="BytesRead">Bytes of the corpus file read.</param>
+/// <param name="TotalBytes">Size of the corpus file in bytes.</param>
+public sealed record IndexProgress(long Documents, long BytesRead, long TotalBytes)
+{
+    /// <summary>Whether the corpus is read and the index is being finished; that takes about a third of the reading's time.</summary>
+    public bool Finishing { get; init; }
+}
+
+/// <summary>What <see cref="CorpusIndex.Build"/> found and did.</summary>
+public enum IndexBuild
+{
+    /// <summary>The index already belonged to the corpus as it is; nothing was done.</summary>
+    Current,
+    /// <summary>There was none; it was built.</summary>
+    New,
+    /// <summary>A build that was killed had left its unfinished file; that was thrown away and the index built from the start.</summary>
+    AfterUnfinished,
+    /// <summary>The index was of another corpus, of an earlier state of it, or of another version of this program; it was replaced.</summary>
+    Replaced,
+}
 
 /// <summary>
-/// A corpus in SQLite's FTS5, ranked by its BM25 (k1 = 1.2, b = 0.75, which FTS5 fixes) over Porter stems. A query matches passages that
-/// hold any of its words. Thread-safe: each search borrows a read-only connection.
+/// A corpus in one SQLite file: the passages, an FTS5 index that filters by expressions of the user, and postings that rank by BM25
+/// (k1 = 0.9, b = 0.4) over English terms. FTS5 does not rank, for two measured reasons: its bm25() fixes k1 = 1.2 and b = 0.75, and it
+/// scores every match, which for six frequent words takes a quarter of a second at 200,000 passages. Thread-safe: each search borrows a
+/// read-only connection.
 /// </summary>
 public sealed class CorpusIndex : ISearchIndex
 {
-    // "MEM1": marks the database as ours.
-    private const int ApplicationId = 0x4D454D31;
+    /// <summary>"MEM1": marks the database as ours.</summary>
+    internal const int ApplicationId = 0x4D454D31;
 
-    // To be raised whenever the schema or the tokenizer changes, so that old indexes are built anew.
-    private const int SchemaVersion = 1;
+    /// <summary>To be raised whenever the schema, the analysis or the form of postings changes, so that old indexes are built anew.</summary>
+    internal const int SchemaVersion = 2;
 
-    // A compromise between the cost of a callback and a lively progress line: some tens of milliseconds of work.
-    private const int ProgressEvery = 1000;
+    // Address space, not memory: pages of the file are mapped as they are touched, and the system takes them back when it needs to.
+    private const long MappedBytes = 1L << 40;
 
-    // What .NET puts into IOException.HResult when another process holds the lock: EAGAIN, or a sharing violation.
-    private const int LockedOnLinux = 11;
-    private const int LockedOnMacOS = 35;
-    private const int LockedOnWindows = unchecked((int)0x80070020);
-
+    private const int SqliteError = 1;
     private const int SqliteInterrupt = 9;
-    private const int SqliteFull = 13;
 
+    private readonly string _path;
     private readonly string _connectionString;
+    private readonly byte[] _lengths;
+    private readonly float[] _norms;
     private readonly ConcurrentBag<Reader> _idle = [];
     private volatile bool _disposed;
 
@@ -47,9 +62,16 @@ public sealed class CorpusIndex : ISearchIndex
 
     private CorpusIndex(string path)
     {
+        _path = path;
         _connectionString = ConnectionString(path, SqliteOpenMode.ReadOnly);
-        using Reader reader = new(_connectionString);
-        Count = long.Parse(ReadMeta(reader.Connection)["documents"], CultureInfo.InvariantCulture);
+        using var connection = new SqliteConnection(_connectionString);
+        connection.Open();
+        Dictionary<string, string> meta = ReadMeta(connection);
+        Count = long.Parse(meta["documents"], CultureInfo.InvariantCulture);
+        using SqliteCommand lengths = connection.CreateCommand();
+        lengths.CommandText = "SELECT codes FROM lengths";
+        _lengths = (byte[])lengths.ExecuteScalar()!;
+        _norms = PostingFormat.Norms(Math.Max(1, double.Parse(meta["terms"], CultureInfo.InvariantCulture) / Count));
     }
 
     /// <inheritdoc/>
@@ -59,7 +81,7 @@ public sealed class CorpusIndex : ISearchIndex
     public static string DefaultPath(string corpus) => corpus + ".fts5";
 
     /// <summary>Opens the index of a corpus; builds it first unless it exists and belongs to the corpus as it is now.</summary>
-    /// <param name="corpus">JSON Lines file, each line {"id": ..., "contents": "title line\ntext"}.</param>
+    /// <param name="corpus">JSON Lines file, gzipped or not, each line {"id": ..., "contents": "title line\ntext"}.</param>
     /// <param name="path">Where the index is kept; null for <see cref="DefaultPath"/>.</param>
     /// <param name="progress">Told of the building, from the calling thread; not called when nothing is built.</param>
     /// <param name="cancellationToken">Stops the building; nothing is left under the index's name.</param>
@@ -71,13 +93,24 @@ public sealed class CorpusIndex : ISearchIndex
         string corpus, string? path = null, IProgress<IndexProgress>? progress = null, CancellationToken cancellationToken = default)
     {
         path ??= DefaultPath(corpus);
-        UserFile.Open(corpus, "corpus file").Dispose();
-        if (!IsCurrent(corpus, path))
-        {
-            using FileStream buildLock = Lock(path, cancellationToken);
-            if (!IsCurrent(corpus, path))
-                Build(corpus, path, progress, cancellationToken);
-        }
+        Build(corpus, path, progress, cancellationToken);
+        return new CorpusIndex(path);
+    }
+
+    /// <summary>Builds the index of a corpus unless it exists and belongs to the corpus as it is now. The parameters and errors are those of
+    /// <see cref="OpenOrBuild"/>.</summary>
+    public static IndexBuild Build(
+        string corpus, string path, IProgress<IndexProgress>? progress = null, CancellationToken cancellationToken = default) =>
+        CorpusIndexBuilder.Run(corpus, path, progress, cancellationToken);
+
+    /// <summary>Opens an index whose corpus need not be there any more.</summary>
+    /// <exception cref="DataFormatException">It does not exist, is no index, or was made by another version.</exception>
+    public static CorpusIndex Open(string path)
+    {
+        if (!File.Exists(path))
+            throw new DataFormatException(path, "the index does not exist; mem1 data index makes one from a corpus");
+        if (!CorpusIndexBuilder.IsReadable(path))
+            throw new DataFormatException(path, "the index was made by another version of this program; build it again with mem1 data index");
         return new CorpusIndex(path);
     }
 
@@ -85,16 +118,58 @@ public sealed class CorpusIndex : ISearchIndex
     public IReadOnlyList<SearchHit> Search(string query, int k, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(query);
+        return Borrow(k, reader => reader.Search(query, k, cancellationToken), cancellationToken);
+    }
+
+    /// <summary>Passages that an FTS5 expression selects, in corpus order, with score 0: phrases, prefixes, AND, OR, NOT, NEAR.</summary>
+    /// <param name="expression">In FTS5's query language; its terms are stemmed and without accents.</param>
+    /// <param name="k">Most passages to return; at least 1.</param>
+    /// <param name="cancellationToken">Interrupts a running search.</param>
+    /// <exception cref="DataFormatException">The expression is not valid; the message holds what SQLite says.</exception>
+    public IReadOnlyList<SearchHit> Filter(string expression, int k, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(expression);
+        try
+        {
+            return Borrow(k, reader => reader.Filter(expression, k, cancellationToken), cancellationToken);
+        }
+        catch (SqliteException e) when (e.SqliteErrorCode == SqliteError)
+        {
+            throw new DataFormatException(_path, $"the expression is not valid FTS5 ({e.Message.TrimEnd('.')})", inner: e);
+        }
+    }
+
+    /// <summary>Closes the connections; searches still running finish first and close theirs.</summary>
+    public void Dispose()
+    {
+        _disposed = true;
+        CloseIdle();
+    }
+
+    internal static string ConnectionString(string path, SqliteOpenMode mode) =>
+        new SqliteConnectionStringBuilder { DataSource = path, Mode = mode, Pooling = false }.ToString();
+
+    internal static Dictionary<string, string> ReadMeta(SqliteConnection connection)
+    {
+        using SqliteCommand command = connection.CreateCommand();
+        command.CommandText = "SELECT key, value FROM meta";
+        using SqliteDataReader rows = command.ExecuteReader();
+        var meta = new Dictionary<string, string>(StringComparer.Ordinal);
+        while (rows.Read())
+            meta[rows.GetString(0)] = rows.GetString(1);
+        return meta;
+    }
+
+    private IReadOnlyList<SearchHit> Borrow(int k, Func<Reader, IReadOnlyList<SearchHit>> search, CancellationToken cancellationToken)
+    {
         ArgumentOutOfRangeException.ThrowIfLessThan(k, 1);
         ObjectDisposedException.ThrowIf(_disposed, this);
         cancellationToken.ThrowIfCancellationRequested();
-        if (FtsQuery.From(query) is not { } match)
-            return [];
         if (!_idle.TryTake(out Reader? reader))
-            reader = new Reader(_connectionString);
+            reader = new Reader(_connectionString, _lengths, _norms);
         try
         {
-            return reader.Search(match, k, cancellationToken);
+            return search(reader);
         }
         catch (SqliteException e) when (e.SqliteErrorCode == SqliteInterrupt && cancellationToken.IsCancellationRequested)
         {
@@ -108,242 +183,76 @@ public sealed class CorpusIndex : ISearchIndex
         }
     }
 
-    /// <summary>Closes the connections; searches still running finish first and close theirs.</summary>
-    public void Dispose()
-    {
-        _disposed = true;
-        CloseIdle();
-    }
-
     private void CloseIdle()
     {
         while (_idle.TryTake(out Reader? reader))
             reader.Dispose();
     }
 
-    private static string ConnectionString(string path, SqliteOpenMode mode) =>
-        new SqliteConnectionStringBuilder { DataSource = path, Mode = mode, Pooling = false }.ToString();
-
-    private static Dictionary<string, string> ReadMeta(SqliteConnection connection)
-    {
-        using SqliteCommand command = connection.CreateCommand();
-        command.CommandText = "SELECT key, value FROM meta";
-        using SqliteDataReader rows = command.ExecuteReader();
-        var meta = new Dictionary<string, string>(StringComparer.Ordinal);
-        while (rows.Read())
-            meta[rows.GetString(0)] = rows.GetString(1);
-        return meta;
-    }
-
-    private static bool IsCurrent(string corpus, string path)
-    {
-        if (!File.Exists(path))
-            return Directory.Exists(path) ? throw NotOurs(path, null) : false;
-        Dictionary<string, string> meta;
-        try
-        {
-            using var connection = new SqliteConnection(ConnectionString(path, SqliteOpenMode.ReadOnly));
-            connection.Open();
-            if (Pragma(connection, "application_id") != ApplicationId)
-                throw NotOurs(path, null);
-            if (Pragma(connection, "user_version") != SchemaVersion)
-                return false;
-            meta = ReadMeta(connection);
-        }
-        catch (SqliteException e)
-        {
-            throw NotOurs(path, e);
-        }
-        var file = new FileInfo(corpus);
-        if (meta["size"] != Text(file.Length))
-            return false;
-        if (meta["modified"] == Text(file.LastWriteTimeUtc.Ticks))
-            return true;
-        using FileStream stream = UserFile.Open(corpus, "corpus file");
-        return meta["sha256"] == Convert.ToHexString(SHA256.HashData(stream));
-    }
-
-    private static DataFormatException NotOurs(string path, Exception? inner) =>
-        new(path, "this is not a search index that can be read; delete it or name another index file", inner: inner);
-
-    private static long Pragma(SqliteConnection connection, string name)
-    {
-        using SqliteCommand command = connection.CreateCommand();
-        command.CommandText = $"PRAGMA {name}";
-        return (long)command.ExecuteScalar()!;
-    }
-
-    /// <summary>Keeps other processes from building the same index; the operating system frees it when a builder dies.</summary>
-    private static FileStream Lock(string path, CancellationToken cancellationToken)
-    {
-        string file = path + ".lock";
-        while (true)
-        {
-            cancellationToken.ThrowIfCancellationRequested();
-            try
-            {
-                return new FileStream(file, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
-            }
-            catch (Exception e) when (e is DirectoryNotFoundException or UnauthorizedAccessException)
-            {
-                throw new IOException($"The search index {path} cannot be written: its folder does not exist or is read-only.", e);
-            }
-            catch (IOException e) when (e.HResult is LockedOnLinux or LockedOnMacOS or LockedOnWindows)
-            {
-                // Another builder holds it. It takes seconds at least, so a tenth of one is soon enough.
-                cancellationToken.WaitHandle.WaitOne(100);
-            }
-        }
-    }
-
-    private static void Build(string corpus, string path, IProgress<IndexProgress>? progress, CancellationToken cancellationToken)
-    {
-        string aside = path + ".building";
-        File.Delete(aside);
-        try
-        {
-            Fill(corpus, aside, progress, cancellationToken);
-            using (var stream = new FileStream(aside, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite))
-                stream.Flush(flushToDisk: true);
-            File.Move(aside, path, overwrite: true);
-        }
-        catch (SqliteException e)
-        {
-            string reason = e.SqliteErrorCode == SqliteFull ? "the disk is full" : e.Message;
-            throw new IOException($"The search index {path} cannot be written: {reason}.", e);
-        }
-        finally
-        {
-            File.Delete(aside);
-        }
-    }
-
-    private static void Fill(string corpus, string aside, IProgress<IndexProgress>? progress, CancellationToken cancellationToken)
-    {
-        DateTime modified = File.GetLastWriteTimeUtc(corpus);
-        using var reader = new JsonLineReader(
-            corpus, "corpus file", "every line needs the fields \"id\" and \"contents\"", hash: true);
-        using var connection = new SqliteConnection(ConnectionString(aside, SqliteOpenMode.ReadWriteCreate));
-        connection.Open();
-        // No journal and no syncs: the file has no name yet, so nothing of it survives a crash anyway.
-        Execute(connection, $"""
-            PRAGMA journal_mode = OFF;
-            PRAGMA synchronous = OFF;
-            PRAGMA locking_mode = EXCLUSIVE;
-            PRAGMA cache_size = -65536;
-            PRAGMA application_id = {ApplicationId};
-            PRAGMA user_version = {SchemaVersion};
-            CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-            CREATE TABLE documents(number INTEGER PRIMARY KEY, id TEXT NOT NULL, contents TEXT NOT NULL);
-            CREATE VIRTUAL TABLE search USING fts5(
-                contents, content = 'documents', content_rowid = 'number', tokenize = 'porter unicode61 remove_diacritics 2');
-            """);
-        long documents = 0;
-        using (SqliteTransaction transaction = connection.BeginTransaction())
-        {
-            using SqliteCommand document = Prepare(connection, transaction, "INSERT INTO documents VALUES ($number, $id, $contents)");
-            using SqliteCommand words = Prepare(connection, transaction, "INSERT INTO search(rowid, contents) VALUES ($number, $contents)");
-            SqliteParameter documentNumber = document.Parameters.Add("$number", SqliteType.Integer);
-            SqliteParameter documentId = document.Parameters.Add("$id", SqliteType.Text);
-            SqliteParameter documentContents = document.Parameters.Add("$contents", SqliteType.Text);
-            SqliteParameter wordsNumber = words.Parameters.Add("$number", SqliteType.Integer);
-            SqliteParameter wordsContents = words.Parameters.Add("$contents", SqliteType.Text);
-            while (reader.Read() is { } line)
-            {
-                using (line)
-                {
-                    documentNumber.Value = wordsNumber.Value = ++documents;
-                    documentId.Value = Clean(reader.Id(line.RootElement, "id"));
-                    documentContents.Value = wordsContents.Value = Clean(reader.Text(line.RootElement, "contents"));
-                    document.ExecuteNonQuery();
-                    words.ExecuteNonQuery();
-                }
-                if (documents % ProgressEvery == 0)
-                {
-                    cancellationToken.ThrowIfCancellationRequested();
-                    progress?.Report(new IndexProgress(documents, reader.BytesRead, reader.Length));
-                }
-            }
-            if (documents == 0)
-                throw new DataFormatException(corpus, "the corpus file holds no passages");
-            cancellationToken.ThrowIfCancellationRequested();
-            using SqliteCommand optimize = Prepare(connection, transaction, "INSERT INTO search(search) VALUES ('optimize')");
-            optimize.ExecuteNonQuery();
-            using SqliteCommand meta = Prepare(
-                connection, transaction,
-                "INSERT INTO meta VALUES ('documents', $d), ('size', $s), ('modified', $m), ('sha256', $h)");
-            meta.Parameters.AddWithValue("$d", Text(documents));
-            meta.Parameters.AddWithValue("$s", Text(reader.BytesRead));
-            meta.Parameters.AddWithValue("$m", Text(modified.Ticks));
-            meta.Parameters.AddWithValue("$h", reader.FinishHash());
-            meta.ExecuteNonQuery();
-            transaction.Commit();
-        }
-        progress?.Report(new IndexProgress(documents, reader.BytesRead, reader.Length));
-
-        // SQLite's text functions end at a NUL.
-        static string Clean(string text) => text.Contains('\0') ? text.Replace('\0', ' ') : text;
-    }
-
-    private static string Text(long number) => number.ToString(CultureInfo.InvariantCulture);
-
-    private static void Execute(SqliteConnection connection, string sql)
-    {
-        using SqliteCommand command = connection.CreateCommand();
-        command.CommandText = sql;
-        command.ExecuteNonQuery();
-    }
-
-    private static SqliteCommand Prepare(SqliteConnection connection, SqliteTransaction transaction, string sql)
-    {
-        SqliteCommand command = connection.CreateCommand();
-        command.Transaction = transaction;
-        command.CommandText = sql;
-        return command;
-    }
-
-    /// <summary>A read-only connection with its prepared query.</summary>
+    /// <summary>A read-only connection with its prepared queries.</summary>
     private sealed class Reader : IDisposable
     {
-        private readonly SqliteCommand _search;
+        private readonly SqliteConnection _connection;
+        private readonly Bm25Search _ranking;
+        private readonly SqliteCommand _passage;
+        private readonly SqliteParameter _number;
+        private readonly SqliteCommand _filter;
         private readonly SqliteParameter _match;
         private readonly SqliteParameter _limit;
 
-        public Reader(string connectionString)
+        public Reader(string connectionString, byte[] lengths, float[] norms)
         {
-            Connection = new SqliteConnection(connectionString);
-            Connection.Open();
-            _search = Connection.CreateCommand();
-            // The inner query ranks by number alone, so that only the winners' texts are read.
-            _search.CommandText = """
-                SELECT d.id, d.contents, best.score
-                FROM (SELECT rowid AS number, bm25(search) AS score FROM search WHERE search MATCH $match
-                      ORDER BY score, number LIMIT $limit) AS best
-                JOIN documents AS d ON d.number = best.number
-                ORDER BY best.score, best.number
+            _connection = new SqliteConnection(connectionString);
+            _connection.Open();
+            using (SqliteCommand map = _connection.CreateCommand())
+            {
+                map.CommandText = $"PRAGMA mmap_size = {MappedBytes}";
+                map.ExecuteNonQuery();
+            }
+            _ranking = new Bm25Search(_connection, lengths, norms);
+            _passage = _connection.CreateCommand();
+            _passage.CommandText = "SELECT id, contents FROM documents WHERE number = $number";
+            _number = _passage.Parameters.Add("$number", SqliteType.Integer);
+            _filter = _connection.CreateCommand();
+            _filter.CommandText = """
+                SELECT d.id, d.contents FROM search JOIN documents AS d ON d.number = search.rowid
+                WHERE search MATCH $match ORDER BY search.rowid LIMIT $limit
                 """;
-            _match = _search.Parameters.Add("$match", SqliteType.Text);
-            _limit = _search.Parameters.Add("$limit", SqliteType.Integer);
+            _match = _filter.Parameters.Add("$match", SqliteType.Text);
+            _limit = _filter.Parameters.Add("$limit", SqliteType.Integer);
         }
 
-        public SqliteConnection Connection { get; }
-
-        public IReadOnlyList<SearchHit> Search(string match, int k, CancellationToken cancellationToken)
+        public IReadOnlyList<SearchHit> Search(string query, int k, CancellationToken cancellationToken)
         {
-            _match.Value = match;
+            var hits = new List<SearchHit>();
+            foreach ((int passage, double score) in _ranking.Search(query, k, cancellationToken))
+            {
+                _number.Value = passage + 1;
+                using SqliteDataReader row = _passage.ExecuteReader();
+                row.Read();
+                hits.Add(new SearchHit(new Passage(row.GetString(0), row.GetString(1)), score));
+            }
+            return hits;
+        }
+
+        public IReadOnlyList<SearchHit> Filter(string expression, int k, CancellationToken cancellationToken)
+        {
+            _match.Value = expression;
             _limit.Value = k;
-            using CancellationTokenRegistration interrupt = cancellationToken.Register(() => raw.sqlite3_interrupt(Connection.Handle));
-            using SqliteDataReader rows = _search.ExecuteReader();
-            var hits = new List<SearchHit>(k);
+            using CancellationTokenRegistration interrupt = cancellationToken.Register(() => raw.sqlite3_interrupt(_connection.Handle));
+            using SqliteDataReader rows = _filter.ExecuteReader();
+            var hits = new List<SearchHit>();
             while (rows.Read())
-                hits.Add(new SearchHit(new Passage(rows.GetString(0), rows.GetString(1)), -rows.GetDouble(2)));
+                hits.Add(new SearchHit(new Passage(rows.GetString(0), rows.GetString(1)), 0));
             return hits;
         }
 
         public void Dispose()
         {
-            _search.Dispose();
-            Connection.Dispose();
+            _ranking.Dispose();
+            _passage.Dispose();
+            _filter.Dispose();
+            _connection.Dispose();
         }
     }
 }
