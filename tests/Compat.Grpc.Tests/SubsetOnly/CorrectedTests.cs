@@ -189,7 +189,8 @@ public sealed class CorrectedTests
         var before = GC.GetTotalAllocatedBytes();
         var read = call.ResponseStream.MoveNext();
         await Task.Delay(200);
-        Assert.InRange(GC.GetTotalAllocatedBytes() - before, 0, 64 << 20);
+        // The counter is the process's, and other tests run beside this one: half of the 2 GiB announced tells the two cases apart.
+        Assert.InRange(GC.GetTotalAllocatedBytes() - before, 0, 1L << 30);
         call.Dispose();
         await read.FailsWith(StatusCode.Cancelled);
         await gone.Task.Soon();
