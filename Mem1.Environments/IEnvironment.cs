@@ -91,6 +91,9 @@ public interface IEnvironmentFactory
 /// <summary>An endless, seekable supply of tasks: the same index and seed give the same task.</summary>
 public interface ITaskSource
 {
+    /// <summary>Numbers of objectives that its tasks come in, ascending; null when it makes tasks of any number.</summary>
+    IReadOnlyList<int>? ObjectiveCounts => null;
+
     /// <summary>Makes the task at an index.</summary>
     /// <param name="index">Position in the sequence, from 0.</param>
     /// <param name="objectives">How many objectives the task has; at least 1.</param>

@@ -52,7 +52,7 @@ internal static class DataCommand
               ./mem1 data convert --from squad --input xquad.en.json --corpus corpus.jsonl --tasks tasks.jsonl
             """)
         {
-            convert,
+            convert, ComposeCommand.Create(),
         };
     }
 }

@@ -61,11 +61,11 @@ internal sealed class EnvironmentSet : IDisposable
                 progress(p.TotalBytes == 0 ? 1 : (double)p.BytesRead / p.TotalBytes, $"{p.Documents:N0} passages")),
             cancellationToken: cancellationToken);
         var factory = new RetrievalQaFactory(new IndexRetriever(index), e.Retrieval);
-        var training = new CompositeTaskSource("train", tasks.Part(TaskSplit.Train, e.HeldOutFraction));
+        var training = tasks.Source("train", TaskSplit.Train, e.HeldOutFraction);
         return new EnvironmentSet(
             factory,
             training,
-            new CompositeTaskSource("held-out", tasks.Part(e.HeldOutFraction > 0 ? TaskSplit.HeldOut : TaskSplit.All, e.HeldOutFraction)),
+            tasks.Source("held-out", e.HeldOutFraction > 0 ? TaskSplit.HeldOut : TaskSplit.All, e.HeldOutFraction),
             new RetrievalQaExpert(e.Retrieval, e.RetrievalExpert),
             () => CorpusTokenizer.Train(
                 e.Corpus!, tasks,

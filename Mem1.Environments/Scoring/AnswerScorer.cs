@@ -1,5 +1,6 @@
 // Invariants: only the text handed in is scored (the agent's own final answer); order matters: answer k is compared with objective k;
-// an answer that normalises to nothing never matches; every score lies in [0, 1].
+// an answer that normalises to nothing never matches; every score lies in [0, 1]; a golden answer with the separator in it can be given
+// with a comma in its place (punctuation does not count; the prompt says so) or as it stands.
 
 using Mem1.Environments.Common;
 
@@ -80,7 +81,7 @@ public static class AnswerScorer
     /// <param name="objectives">The objectives in the order they were asked.</param>
     public static AnswerScore Score(string? answer, IReadOnlyList<Objective> objectives)
     {
-        IReadOnlyList<string> given = Split(answer, objectives.Count);
+        IReadOnlyList<string> given = Rejoined(Split(answer, objectives.Count), objectives);
         var exact = new double[objectives.Count];
         var f1 = new double[objectives.Count];
         for (int k = 0; k < Math.Min(given.Count, objectives.Count); k++)
@@ -89,6 +90,40 @@ public static class AnswerScorer
             f1[k] = F1(given[k], objectives[k].GoldenAnswers);
         }
         return new AnswerScore(exact, f1, given.Count);
+    }
+
+    /// <summary>
+    /// Undoes the cut through an answer that holds the separator itself: where a golden answer of objective k holds it and equals the
+    /// next parts put together again, those are its answer. Only a right answer can be put together, so nothing is won by more parts.
+    /// </summary>
+    private static IReadOnlyList<string> Rejoined(IReadOnlyList<string> parts, IReadOnlyList<Objective> objectives)
+    {
+        if (objectives.Count == 1 || !objectives.Any(o => o.GoldenAnswers.Any(g => g.Contains(Separator, StringComparison.Ordinal))))
+            return parts;
+        var answers = new List<string>(parts.Count);
+        for (int at = 0; at < parts.Count;)
+        {
+            int taken = 1;
+            if (answers.Count < objectives.Count)
+            {
+                IReadOnlyList<string> golden = objectives[answers.Count].GoldenAnswers;
+                // Separators at the end of the whole answer are dropped by Split, so a golden answer that ends in one has fewer parts.
+                IEnumerable<int> lengths = golden.Select(g => g.TrimEnd(Separator, ' ').Count(c => c == Separator) + 1).Distinct();
+                taken = lengths.Where(n => n > 1 && at + n <= parts.Count).OrderDescending()
+                    .FirstOrDefault(n => ExactMatch(string.Join($"{Separator} ", parts.Skip(at).Take(n)), golden) == 1
+                        || ExactMatch(string.Join(Separator, parts.Skip(at).Take(n)), golden) == 1, 1);
+            }
+            answers.Add(taken == 1 ? parts[at] : Joined(parts, at, taken, objectives[answers.Count].GoldenAnswers));
+            at += taken;
+        }
+        return answers;
+    }
+
+    // Whether a space follows the separator matters to the normaliser, which glues what punctuation alone held apart.
+    private static string Joined(IReadOnlyList<string> parts, int at, int count, IReadOnlyList<string> golden)
+    {
+        string spaced = string.Join($"{Separator} ", parts.Skip(at).Take(count));
+        return ExactMatch(spaced, golden) == 1 ? spaced : string.Join(Separator, parts.Skip(at).Take(count));
     }
 
     /// <summary>1 when the answer equals one of the golden answers after normalising and is not empty then; else 0.</summary>

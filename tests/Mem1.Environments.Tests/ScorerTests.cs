@@ -51,6 +51,28 @@ public sealed class ScorerTests
         Assert.Equal(expected / score.ExactMatch.Count, new RewardOptions().Reward(score.ExactMatch));
     }
 
+    // Golden answers that hold the separator, among several objectives.
+    [Theory]
+    [InlineData("K, B; Paris", "K; B & Paris", 2, 2)] // as the prompt asks
+    [InlineData("K; B; Paris", "K; B & Paris", 2, 2)] // as it stands
+    [InlineData("K;B;Paris", "K;B & Paris", 2, 2)] // no space: the normaliser glues
+    [InlineData("K;B;Paris", "K; B & Paris", 2, 2)]
+    [InlineData("Paris; K; B", "Paris & K; B", 2, 2)]
+    [InlineData("x; y; K; B", "x; y & K; B", 2, 2)]
+    [InlineData("K; B; C; z", "K; B; C | K; B & z", 2, 2)] // the longest that fits
+    [InlineData("K; Paris", "K; B & Paris", 1, 2)] // half of it is wrong, and moves nothing else
+    [InlineData("K; C; Paris", "K; B & Paris", 0, 3)]
+    [InlineData("unknown; Paris", "K; B & Paris", 1, 2)]
+    [InlineData("K; B", "K & B", 2, 2)] // no golden answer holds it: split as always
+    [InlineData("K; B; K; B", "K; B | K & B", 0, 3)] // the longer answer is preferred, then objective 2 is "K"
+    [InlineData("x; The Beatles; y", "Beatles; Y & q", 0, 3)]
+    public void AnswersThatHoldTheSeparatorAreScoredAsOne(string answer, string golds, double expected, int count)
+    {
+        AnswerScore score = AnswerScorer.Score(answer, Golds(golds));
+        Assert.Equal(expected, golds.StartsWith("K; B | K &", StringComparison.Ordinal) ? score.ExactMatch[1] : score.ExactMatch.Sum());
+        Assert.Equal(count, score.AnswerCount);
+    }
+
     [Theory]
     [InlineData("Paris; Jay-Z", "Paris & Jay Z", 1, 1)] // one normaliser: the hyphen glues
     [InlineData("Paris", "Paris & x", 1, 1)] // fix: a count mismatch no longer voids the rest

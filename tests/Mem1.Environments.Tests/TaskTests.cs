@@ -85,15 +85,15 @@ public sealed class TaskTests
             i => $$"""{"id": "q{{i}}", "question": " who? ", "golden_answers": ["a", "b"], "extra": 1}""")));
         TaskFile tasks = TaskFile.Load(file);
         Assert.Equal(("q0", "who?"), (tasks.Objectives[0].Id, tasks.Objectives[0].Question));
-        IReadOnlyList<Objective> train = tasks.Part(TaskSplit.Train, 0.1), held = tasks.Part(TaskSplit.HeldOut, 0.1);
+        IReadOnlyList<TaskEntry> train = tasks.Part(TaskSplit.Train, 0.1), held = tasks.Part(TaskSplit.HeldOut, 0.1);
         Assert.InRange(held.Count, 60, 140);
         Assert.Equal(1000, tasks.Part(TaskSplit.All, 0.1).Count);
-        Assert.Equal(tasks.Objectives.Select(o => o.Id).Order(), train.Concat(held).Select(o => o.Id).Order());
+        Assert.Equal(tasks.Objectives.Select(o => o.Id).Order(), train.Concat(held).Select(o => o.Task.Id).Order());
 
         // A question's part depends on its id alone: dropping others moves nothing.
         string half = folder.Write("h.jsonl", string.Join('\n', File.ReadAllLines(file).Where((_, i) => i % 2 == 0)));
         Assert.Subset(
-            held.Select(o => o.Id).ToHashSet(), TaskFile.Load(half).Part(TaskSplit.HeldOut, 0.1).Select(o => o.Id).ToHashSet());
+            held.Select(o => o.Task.Id).ToHashSet(), TaskFile.Load(half).Part(TaskSplit.HeldOut, 0.1).Select(o => o.Task.Id).ToHashSet());
     }
 
     [Fact]
