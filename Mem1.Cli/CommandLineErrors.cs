@@ -18,14 +18,14 @@ internal static partial class CommandLineErrors
         {
             var isOption = unknown.StartsWith('-');
             var known = isOption ? command.Options.Select(o => o.Name) : command.Subcommands.Select(c => c.Name);
-            var nearest = known.Select(name => (Name: name, Distance: EditDistance.Of(name, unknown))).OrderBy(k => k.Distance).FirstOrDefault();
+            var nearest = known.Select(name => (Name: name, Distance: EditDistance.Of(name, unknown)))
+                .DefaultIfEmpty().MinBy(k => k.Distance);
             var guess = nearest.Name is not null && nearest.Distance <= LargestGuess ? $", did you mean \"{nearest.Name}\"?" : ";";
-            return $"there is no {(isOption ? "option" : command.Subcommands.Count > 0 ? "command" : "argument")} \"{unknown}\"{guess} {help}";
+            var kind = isOption ? "option" : command.Subcommands.Count > 0 ? "command" : "argument";
+            return $"there is no {kind} \"{unknown}\"{guess} {help}";
         }
 
-        var mistakes = parsed.Errors.Select(e =>
-            Lowered(Space().Replace(TypeName().Replace(e.Message, Expected), " ").TrimEnd('.').Replace(". Must", ": must", StringComparison.Ordinal)));
-        return $"{string.Join(", ", mistakes)}; {help}";
+        return $"{string.Join(", ", parsed.Errors.Select(e => Clause(e.Message)))}; {help}";
     }
 
     /// <summary>Names of the commands from below the root down to this one.</summary>
@@ -34,7 +34,13 @@ internal static partial class CommandLineErrors
 
     private static string Expected(Match type) => type.Value.Contains("Int", StringComparison.Ordinal) ? " as a whole number" : "";
 
-    private static string Lowered(string sentence) => sentence.Length == 0 ? sentence : char.ToLowerInvariant(sentence[0]) + sentence[1..];
+    /// <summary>The parser's message as a part of one sentence: no type names, no line breaks, no second sentence.</summary>
+    private static string Clause(string message)
+    {
+        var flat = Space().Replace(TypeName().Replace(message, Expected), " ").Trim().TrimEnd('.')
+            .Replace(". Must", ": must", StringComparison.Ordinal);
+        return flat.Length == 0 ? flat : char.ToLowerInvariant(flat[0]) + flat[1..];
+    }
 
     [GeneratedRegex(" as expected type '[^']*'")]
     private static partial Regex TypeName();

@@ -17,7 +17,8 @@ internal static class Program
     {
         var root = new RootCommand(
             """
-            Trains language agents with constant memory (MEM1): rollout workers play multi-turn environments, a learner does PPO on what they did.
+            Trains language agents with constant memory (MEM1): rollout workers play multi-turn
+            environments, a learner does PPO on what they did.
 
             Examples:
               ./mem1 train                      train the built-in tiny agent; everything goes to runs/default

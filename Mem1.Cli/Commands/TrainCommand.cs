@@ -11,8 +11,10 @@ internal static class TrainCommand
 {
     public static Command Create()
     {
-        var config = new Option<FileInfo?>("--config") { Description = "YAML file; keys as in a run folder's config.yaml", HelpName = "FILE" };
-        var set = new Option<string[]>("--set") { Description = "One setting over the config, as key=value; may repeat", HelpName = "KEY=VALUE" };
+        var config = new Option<FileInfo?>("--config") { Description = "YAML file; keys as in a run folder's config.yaml",
+            HelpName = "FILE" };
+        var set = new Option<string[]>("--set") { Description = "One setting over the config, as key=value; may repeat",
+            HelpName = "KEY=VALUE" };
         var name = new Option<string?>("--name") { Description = "Name of the run's folder", HelpName = "NAME" };
         var runs = new Option<DirectoryInfo>("--runs")
         {
@@ -24,12 +26,22 @@ internal static class TrainCommand
         };
         var updates = new Option<int?>("--updates") { Description = "Number of the last update", HelpName = "N" };
         var seed = new Option<ulong?>("--seed") { Description = "Seed of everything random", HelpName = "S" };
-        var serial = new Option<bool>("--serial") { Description = "One thread for everything: the same seed gives the same metrics bit for bit" };
-        var scratch = new Option<bool>("--from-scratch") { Description = "Make a new model and clone the expert instead of starting from the built-in one" };
-        var cloneOnly = new Option<bool>("--clone-only") { Description = "Stop after the warm start, with its checkpoint in checkpoints/step-0" };
+        var serial = new Option<bool>("--serial")
+        {
+            Description = "One thread for everything: the same seed gives the same metrics bit for bit",
+        };
+        var scratch = new Option<bool>("--from-scratch")
+        {
+            Description = "Make a new model and clone the expert instead of starting from the built-in one",
+        };
+        var cloneOnly = new Option<bool>("--clone-only")
+        {
+            Description = "Stop after the warm start, with its checkpoint in checkpoints/step-0",
+        };
         var quick = new Option<bool>("--quick") { Description = "Everything at the smallest size: 3 updates" };
         var corpus = new Option<FileInfo?>("--corpus") { Description = "Passages: jsonl with id and contents", HelpName = "FILE.jsonl" };
-        var tasks = new Option<FileInfo?>("--tasks") { Description = "Questions: jsonl with id, question and golden_answers", HelpName = "FILE.jsonl" };
+        var tasks = new Option<FileInfo?>("--tasks") { Description = "Questions: jsonl with id, question and golden_answers",
+            HelpName = "FILE.jsonl" };
         var json = new Option<bool>("--json") { Description = "One JSON object per update on standard output" };
         var command = new Command(
             "train",
@@ -49,8 +61,8 @@ internal static class TrainCommand
         {
             config, set, name, runs, resume, updates, seed, serial, scratch, cloneOnly, quick, corpus, tasks, json,
         };
-        // On a thread of its own: gradient mode, dispose scopes and the count of live tensors belong to it. It must not block this one either,
-        // or Ctrl-C would find nobody waiting for it.
+        // On a thread of its own: gradient mode, dispose scopes and the count of live tensors belong to it. It must not block this one
+        // either, or Ctrl-C would find nobody waiting for it.
         command.SetAction((parse, cancellationToken) => Task.Factory.StartNew(
             () => Train(parse, cancellationToken), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default));
         return command;
@@ -69,7 +81,8 @@ internal static class TrainCommand
                 || parse.GetValue(quick) || parse.GetValue(corpus) is not null || parse.GetValue(tasks) is not null))
             {
                 throw new UserErrorException(
-                    "--resume goes on with the run's own config.yaml, so --config, --name, --from-scratch, --quick, --corpus and --tasks do not go with it.");
+                    "--resume goes on with the run's own config.yaml, so --config, --name, --from-scratch, --quick, --corpus and --tasks "
+                    + "do not go with it.");
             }
 
             using var folder = resuming
@@ -123,7 +136,8 @@ internal static class TrainCommand
         var own = ConfigFile.Read(folder.ConfigPath, []).Config;
         var (run, given) = ConfigFile.Read(folder.ConfigPath, overrides);
         if (run.Seed != own.Seed)
-            throw new UserErrorException($"The run was begun with seed {own.Seed} and cannot go on with {run.Seed}: start a new run instead.");
+            throw new UserErrorException(
+                $"The run was begun with seed {own.Seed} and cannot go on with {run.Seed}: start a new run instead.");
         return (run with { Name = own.Name }, given);
     }
 

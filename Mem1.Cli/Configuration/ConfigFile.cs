@@ -36,7 +36,8 @@ internal static class ConfigFile
     }
 
     /// <summary>Reads a config as it stands, without defaults other than the records' own.</summary>
-    public static (RunConfig Config, IReadOnlySet<string> Given) Read(string path, IEnumerable<string> settings) => Load(path, settings, new RunConfig());
+    public static (RunConfig Config, IReadOnlySet<string> Given) Read(string path, IEnumerable<string> settings) =>
+        Load(path, settings, new RunConfig());
 
     /// <summary>The config as YAML.</summary>
     public static string Write(RunConfig config)
@@ -134,7 +135,8 @@ internal static class ConfigFile
         {
             _ when type == typeof(int) => int.TryParse(text, NumberStyles.Integer, CultureInfo.InvariantCulture, out _),
             _ when type == typeof(ulong) => ulong.TryParse(text, NumberStyles.Integer, CultureInfo.InvariantCulture, out _),
-            _ when type == typeof(double) => double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out var d) && double.IsFinite(d),
+            _ when type == typeof(double) => double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture,
+                out var d) && double.IsFinite(d),
             _ when type == typeof(bool) => text is "true" or "false",
             _ when type == typeof(TimeSpan) => TimeSpan.TryParse(text, CultureInfo.InvariantCulture, out _),
             _ when type.IsEnum => Enum.GetNames(type).Select(Naming.Apply).Contains(text, StringComparer.Ordinal),

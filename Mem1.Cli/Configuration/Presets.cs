@@ -15,7 +15,8 @@ internal static class Presets
     }
 
     /// <summary>
-    /// A new small model over a user's corpus. The context must hold a prompt of about 500 byte-level tokens, a memory and an observation, so
+    /// A new small model over a user's corpus. The context must hold a prompt of about 500 byte-level tokens, a memory and an
+    /// observation, so
     /// positions and limits are larger than the worlds', and batches smaller to keep an update within seconds.
     /// </summary>
     private static RunConfig Retrieval(string? corpus, string? tasks) => new()

@@ -55,7 +55,8 @@ public sealed record RunConfig
         errors.AddRange(Evaluation.Validate());
         errors.AddRange(Checkpoint.Validate());
         Check(Rollout.MaxObservationTokens < Model.MaxPositions,
-            $"rollout.max_observation_tokens ({Rollout.MaxObservationTokens}) leaves no room in model.max_positions ({Model.MaxPositions}).");
+            $"rollout.max_observation_tokens ({Rollout.MaxObservationTokens}) leaves no room in model.max_positions "
+            + $"({Model.MaxPositions}).");
         Check(Ppo.MiniBatches <= Rollout.EpisodesPerUpdate,
             $"ppo.mini_batches ({Ppo.MiniBatches}) exceeds rollout.episodes_per_update ({Rollout.EpisodesPerUpdate}).");
         Check(Environment.Kind != EnvironmentKind.Worlds || Evaluation.Objectives.All(o => o <= WorldsOptions.MaxObjectives),
@@ -63,7 +64,8 @@ public sealed record RunConfig
         Check(Environment.Kind != EnvironmentKind.Worlds || Environment.MaxObjectives <= WorldsOptions.MaxObjectives,
             $"environment.max_objectives ({Environment.MaxObjectives}) is above the worlds' {WorldsOptions.MaxObjectives}.");
         Check(Environment.Kind == EnvironmentKind.Worlds || Model.From != "built-in",
-            "model.from is built-in but environment.kind is retrieval: the built-in model knows the worlds' words only; use new or a checkpoint folder.");
+            "model.from is built-in but environment.kind is retrieval: the built-in model knows the worlds' words only; "
+            + "use new or a checkpoint folder.");
         Check(!(Serial && Rollout.Threads > 1), $"serial is on but rollout.threads is {Rollout.Threads}; serial runs use 1.");
         return errors;
     }
@@ -111,13 +113,17 @@ public sealed record EnvironmentConfig
             errors.Add($"environment.max_objectives ({MaxObjectives}) is below environment.min_objectives ({MinObjectives}).");
         if (Kind == EnvironmentKind.Retrieval)
         {
-            if (string.IsNullOrEmpty(Corpus)) errors.Add("environment.kind is retrieval but environment.corpus (--corpus FILE.jsonl) is missing.");
-            if (string.IsNullOrEmpty(Tasks)) errors.Add("environment.kind is retrieval but environment.tasks (--tasks FILE.jsonl) is missing.");
+            if (string.IsNullOrEmpty(Corpus)) errors.Add(
+                "environment.kind is retrieval but environment.corpus (--corpus FILE.jsonl) is missing.");
+            if (string.IsNullOrEmpty(Tasks)) errors.Add(
+                "environment.kind is retrieval but environment.tasks (--tasks FILE.jsonl) is missing.");
         }
         else
         {
-            if (!string.IsNullOrEmpty(Corpus)) errors.Add("environment.corpus is set but environment.kind is worlds, which makes up its own.");
-            if (!string.IsNullOrEmpty(Tasks)) errors.Add("environment.tasks is set but environment.kind is worlds, which makes up its own.");
+            if (!string.IsNullOrEmpty(Corpus)) errors.Add(
+                "environment.corpus is set but environment.kind is worlds, which makes up its own.");
+            if (!string.IsNullOrEmpty(Tasks)) errors.Add(
+                "environment.tasks is set but environment.kind is worlds, which makes up its own.");
         }
 
         errors.AddRange(Worlds.Validate().Select(e => $"environment.{e}"));

@@ -29,7 +29,8 @@ internal interface IRunReporter : IDisposable
     void Closing(RunSummary summary);
 }
 
-/// <summary>What the closing table says; <c>GoOnWith</c> is the command that continues an interrupted run, null for a finished one.</summary>
+/// <summary>What the closing table says; <c>GoOnWith</c> is the command that continues an interrupted run, null for a finished
+/// one.</summary>
 internal sealed record RunSummary(
     string Folder, string? GoOnWith, long Updates, double FirstReward, double LastReward, int Window,
     EvaluationResult? Before, EvaluationResult? After, double? ParityMax, TimeSpan Elapsed, long PeakRssBytes);

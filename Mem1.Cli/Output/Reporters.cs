@@ -58,7 +58,10 @@ internal sealed class JsonReporter(TextWriter output, TextWriter messages) : IRu
 
     public void Closing(RunSummary summary) => Note(
         (summary.GoOnWith is { } command ? $"Interrupted; go on with: {command}\n" : "")
-        + $"{summary.Updates} updates, reward {Number(summary.FirstReward)} -> {Number(summary.LastReward)}; everything is in {summary.Folder}");
+        + $"{summary.Updates} updates"
+        + (summary.Window > 0 ? $", reward {Number(summary.FirstReward)} -> {Number(summary.LastReward)}" : "")
+        + "; "
+        + $"everything is in {summary.Folder}");
 
     public void Dispose()
     {
@@ -91,7 +94,7 @@ internal sealed class TextReporter(TextWriter output, IAnsiConsole console, bool
     private TimeSpan _lastShown = TimeSpan.MinValue;
     private string _what = "";
     private bool _statusShown;
-    private bool _header;
+    private string _header = "";
 
     public void Phase(string what)
     {
@@ -130,7 +133,9 @@ internal sealed class TextReporter(TextWriter output, IAnsiConsole console, bool
         if (!live) return; // a line per batch follows anyway
         lock (_lock)
         {
-            if (Due()) Status($"update {update}: {done} of {of} episodes");
+            // The last episode is not followed by another: whatever the interval, the line must not claim that one is still awaited.
+            if (done >= of) Status($"update {update}: learning from {of} episodes");
+            else if (Due()) Status($"update {update}: {done} of {of} episodes");
         }
     }
 
@@ -142,11 +147,8 @@ internal sealed class TextReporter(TextWriter output, IAnsiConsole console, bool
             _seconds.Enqueue(m.Seconds);
             if (_seconds.Count > 20) _seconds.Dequeue(); // recent enough to follow a change, long enough not to jump
             var columns = Columns(m, last);
-            if (!_header)
-            {
-                _header = true;
-                output.WriteLine(string.Concat(columns.Select(c => c.Title.PadLeft(c.Width))));
-            }
+            var header = string.Concat(columns.Select(c => c.Title.PadLeft(c.Width)));
+            if (header != _header) output.WriteLine(_header = header); // again when the terminal was made wider or narrower
 
             output.WriteLine(string.Concat(columns.Select(c => c.Value.PadLeft(c.Width))));
         }
@@ -155,7 +157,8 @@ internal sealed class TextReporter(TextWriter output, IAnsiConsole console, bool
     /// <summary>The columns of an update's line that fit: on a narrow terminal the least telling ones go first.</summary>
     private List<Column> Columns(UpdateMetrics m, int last)
     {
-        static string Text(double value, string format) => double.IsFinite(value) ? value.ToString(format, CultureInfo.InvariantCulture) : "-";
+        static string Text(double value, string format) => double.IsFinite(value)
+            ? value.ToString(format, CultureInfo.InvariantCulture) : "-";
         var eta = Duration(TimeSpan.FromSeconds(_seconds.Average() * (last - m.Update)));
         var number = last.ToString(CultureInfo.InvariantCulture).Length;
         List<Column> columns =
@@ -163,7 +166,8 @@ internal sealed class TextReporter(TextWriter output, IAnsiConsole console, bool
             new("update", $"{m.Update}/{last}", Math.Max(6, (2 * number) + 1), 0),
             new("reward", Text(m.RewardMean, "0.000"), 8, 0),
             .. objectives.Select((o, i) => new Column(
-                $"EM {o}", m.ExactMatch.TryGetValue(o, out var em) ? Text(em, "0.000") : "-", 7, i == 0 || i == objectives.Length - 1 ? 2 : 4)),
+                $"EM {o}", m.ExactMatch.TryGetValue(o, out var em) ? Text(em, "0.000") : "-", 7,
+                i == 0 || i == objectives.Length - 1 ? 2 : 4)),
             new("turns", Text(m.TurnsMean, "0.00"), 7, 6),
             new("peak", Text(m.PeakTokensMean, "0"), 6, 5),
             new("KL", Text(Positive(m.Statistics.Kl), "0.0000"), 9, 2),
@@ -208,12 +212,14 @@ internal sealed class TextReporter(TextWriter output, IAnsiConsole console, bool
             }
 
             if (s.Window > 0) output.WriteLine(string.Create(CultureInfo.InvariantCulture,
-                $"Mean sampled reward: first {s.Window} updates {s.FirstReward:0.000}, last {s.Window} updates {s.LastReward:0.000} ({s.LastReward - s.FirstReward:+0.000;-0.000})."));
+                $"Mean sampled reward: first {s.Window} updates {s.FirstReward:0.000}, last {s.Window} updates {s.LastReward:0.000} ")
+                + string.Create(CultureInfo.InvariantCulture, $"({s.LastReward - s.FirstReward:+0.000;-0.000})."));
             if (s.ParityMax is { } parity)
                 output.WriteLine(string.Create(CultureInfo.InvariantCulture,
                     $"Parity: max |log-prob learner - log-prob sampler| over all updates {parity:0.0e+0}."));
             output.WriteLine(string.Create(CultureInfo.InvariantCulture,
-                $"{(s.GoOnWith is null ? "Finished" : "Interrupted after")} {s.Updates} updates in {Duration(s.Elapsed)}, peak memory {s.PeakRssBytes / 1048576.0:0} MiB."));
+                $"{(s.GoOnWith is null ? "Finished" : "Interrupted after")} {s.Updates} updates in {Duration(s.Elapsed)}, ")
+                + string.Create(CultureInfo.InvariantCulture, $"peak memory {s.PeakRssBytes / 1048576.0:0} MiB."));
             output.WriteLine($"Run folder: {s.Folder} (metrics.jsonl, trajectories.jsonl, reward.svg, checkpoints/)");
             if (s.GoOnWith is { } command) output.WriteLine($"Go on with: {command}");
         }
@@ -232,7 +238,7 @@ internal sealed class TextReporter(TextWriter output, IAnsiConsole console, bool
         t.TotalHours >= 1 ? $"{(int)t.TotalHours}:{t.Minutes:00}:{t.Seconds:00}" : $"{(int)t.TotalMinutes}:{t.Seconds:00}";
 
     /// <summary>Spares the reader a minus sign before a zero.</summary>
-    private static double Positive(double value) => Math.Abs(value) < 5e-6 ? 0 : value;
+    private static double Positive(double value) => Math.Abs(value) < 5e-5 ? 0 : value;
 
     private bool Due()
     {

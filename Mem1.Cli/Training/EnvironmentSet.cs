@@ -9,7 +9,8 @@ using Mem1.Model.Tokenizers;
 
 namespace Mem1.Cli.Training;
 
-/// <summary>What a run needs of its environment: episodes, tasks to train and to evaluate on, the expert, and a tokenizer for a new model.</summary>
+/// <summary>What a run needs of its environment: episodes, tasks to train and to evaluate on, the expert, and a tokenizer for a new
+/// model.</summary>
 internal sealed class EnvironmentSet : IDisposable
 {
     // Enough repetitions for the fixed wording of prompts to be merged whole.

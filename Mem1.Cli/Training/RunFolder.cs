@@ -43,7 +43,8 @@ internal sealed class RunFolder : IDisposable
             var where = runs == Path.GetFullPath("runs") ? "" : $" --runs {Quoted(runs)}";
             return $"./mem1 train{where} --resume {Quoted(Path.GetFileName(FullPath))}";
 
-            static string Quoted(string text) => text.All(c => char.IsLetterOrDigit(c) || "/._-+".Contains(c, StringComparison.Ordinal)) ? text
+            static string Quoted(string text) => text.All(c => char.IsLetterOrDigit(c) || "/._-+".Contains(c, StringComparison.Ordinal))
+                ? text
                 : $"'{text.Replace("'", "'\\''", StringComparison.Ordinal)}'";
         }
     }
@@ -171,7 +172,8 @@ internal sealed class RunFolder : IDisposable
             using var json = JsonDocument.Parse(line);
             var em = json.RootElement.EnumerateObject()
                 .Where(p => p.Name.StartsWith("em_", StringComparison.Ordinal) && p.Value.ValueKind == JsonValueKind.Number)
-                .ToDictionary(p => int.Parse(p.Name.AsSpan(3), System.Globalization.CultureInfo.InvariantCulture), p => p.Value.GetDouble());
+                .ToDictionary(
+                    p => int.Parse(p.Name.AsSpan(3), System.Globalization.CultureInfo.InvariantCulture), p => p.Value.GetDouble());
             curve.Add((json.RootElement.GetProperty("update").GetInt64(), json.RootElement.GetProperty("reward_mean").GetDouble(), em));
         }
 
@@ -218,7 +220,8 @@ internal sealed class RunFolder : IDisposable
             return new RunFolder(
                 path,
                 new FileStream(
-                    Path.Combine(path, LockName), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, 1, FileOptions.DeleteOnClose),
+                    Path.Combine(path, LockName), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, 1,
+                        FileOptions.DeleteOnClose),
                 madeRuns);
         }
         catch (IOException e) when (e.HResult is LockedOnUnix or LockedOnWindows)

@@ -68,9 +68,11 @@ internal sealed class TrainRun(
         if (TrainingCheckpoint.FindLatest(folder.Checkpoints) is not { } latest) return false;
         var update = TrainingCheckpoint.LoadState(latest).Update;
         if (update > config.Updates)
-            throw new UserErrorException($"the run has done {update} updates already, more than the {config.Updates} that updates asks for.");
+            throw new UserErrorException(
+                $"the run has done {update} updates already, more than the {config.Updates} that updates asks for.");
         if (update < config.Updates || (config.Evaluation.Episodes > 0 && folder.EvaluatedUpdate() != update)) return false;
-        reporter.Note($"The run is finished: all {update} updates are done. Go further with: {folder.ResumeCommand} --updates {update + 100}");
+        reporter.Note(
+            $"The run is finished: all {update} updates are done. Go further with: {folder.ResumeCommand} --updates {update + 100}");
         return true;
     }
 
@@ -86,7 +88,8 @@ internal sealed class TrainRun(
         catch (SocketException e)
         {
             throw new UserErrorException(
-                $"the learner cannot listen on 127.0.0.1:{config.Learner.Port} ({e.Message}); free the port or choose another with learner.port.", e);
+                $"the learner cannot listen on 127.0.0.1:{config.Learner.Port} ({e.Message}); "
+                + "free the port or choose another with learner.port.", e);
         }
     }
 
@@ -99,7 +102,8 @@ internal sealed class TrainRun(
     }
 
     /// <summary>The model a run starts or goes on from, value head included.</summary>
-    private (Checkpoint Model, TrainingState State) OpenModel(EnvironmentSet environment, torch.Device device, CancellationToken cancellationToken)
+    private (Checkpoint Model, TrainingState State) OpenModel(
+        EnvironmentSet environment, torch.Device device, CancellationToken cancellationToken)
     {
         var latest = TrainingCheckpoint.FindLatest(folder.Checkpoints);
         if (resume && latest is not null)
@@ -128,13 +132,15 @@ internal sealed class TrainRun(
         }
 
         if (model.Tokenizer is null)
-            throw new UserErrorException($"the checkpoint {config.Model.From} has no tokenizer.json; a model cannot be trained without its tokenizer.");
+            throw new UserErrorException(
+                $"the checkpoint {config.Model.From} has no tokenizer.json; a model cannot be trained without its tokenizer.");
         model = WithValueHead(model);
         TrainingCheckpoint.Save(folder.Checkpoints, model, optimiser: null, fresh, config.Checkpoint.Keep);
         return (model, fresh);
     }
 
-    /// <summary>Small models without positions learn to copy only from the induction prior (measured recipe); others start as Qwen2 does.</summary>
+    /// <summary>Small models without positions learn to copy only from the induction prior (measured recipe); others start as Qwen2
+    /// does.</summary>
     private ModelWeights Initialise(DecoderConfig shape) => shape.Position == PositionEncoding.None && shape.ConvKernel >= 2
         ? ModelInitializer.InductionPrior(shape, config.Seed)
         : ModelInitializer.Normal(shape, config.Seed);
@@ -150,11 +156,13 @@ internal sealed class TrainRun(
         {
             // The larger of two draws: behaviour cloning needs the longer tasks more (measured recipe).
             var objectives = Math.Max(DrawObjectives(CloningTasks, 2 * index), DrawObjectives(CloningTasks, (2 * index) + 1));
-            return (environment.Training.Get(index, objectives, Seeds.Mix(config.Seed, CloningTasks)), Seeds.Mix(config.Seed, CloningTasks, (ulong)index));
+            var task = environment.Training.Get(index, objectives, Seeds.Mix(config.Seed, CloningTasks));
+            return (task, Seeds.Mix(config.Seed, CloningTasks, (ulong)index));
         });
         var loss = cloning.Run(
             decoder, config.Seed,
-            p => reporter.Progress((double)p.Step / p.Steps, $"step {p.Step} of {p.Steps}, loss {p.Loss:0.000}, {p.TokensPerSecond:0} tokens/s"),
+            p => reporter.Progress((double)p.Step / p.Steps,
+                $"step {p.Step} of {p.Steps}, loss {p.Loss:0.000}, {p.TokensPerSecond:0} tokens/s"),
             cancellationToken);
         reporter.Note($"Cloned the expert in {config.Cloning.Steps} steps; loss at the end {loss:0.000} nats per token.");
         return model with { Weights = decoder.Parameters.Snapshot(policyOnly: true) };
@@ -165,7 +173,8 @@ internal sealed class TrainRun(
     {
         var tokenizer = model.Tokenizer!;
         var decoder = new TorchDecoder(model.Config, model.Weights, device);
-        var reference = config.Ppo.NeedsReference ? new TorchDecoder(model.Config, ReferenceWeights(model, started: state.Update > 0), device) : null;
+        var reference = config.Ppo.NeedsReference
+            ? new TorchDecoder(model.Config, ReferenceWeights(model, started: state.Update > 0), device) : null;
         using var trainer = new PpoTrainer(decoder, reference, new SegmentsLayout(), config.Ppo, config.Rollout.Temperature, config.Seed);
         if (state.Update > 0)
         {
@@ -248,7 +257,7 @@ internal sealed class TrainRun(
         if (after is not null) folder.WriteEvaluation(done, before, after);
         var curve = folder.ReadCurve();
         AtomicFile.WriteText(folder.PlotPath, Plot(curve));
-        var window = Math.Min(RewardWindow, curve.Count);
+        var window = Math.Min(RewardWindow, (curve.Count + 1) / 2); // short runs: the first half against the second
         reporter.Closing(new RunSummary(
             folder.FullPath, interrupted ? folder.ResumeCommand : null, done,
             curve.Take(window).Select(c => c.Reward).DefaultIfEmpty(double.NaN).Average(),
@@ -304,10 +313,12 @@ internal sealed class TrainRun(
     private int DrawObjectives(ulong purpose, long index)
     {
         var e = config.Environment;
-        return e.MinObjectives + (int)(Seeds.Mix(config.Seed, Objectives, purpose, (ulong)index) % (ulong)(e.MaxObjectives - e.MinObjectives + 1));
+        var numbers = (ulong)(e.MaxObjectives - e.MinObjectives + 1);
+        return e.MinObjectives + (int)(Seeds.Mix(config.Seed, Objectives, purpose, (ulong)index) % numbers);
     }
 
-    /// <summary>A checkpoint that agrees with what the config says about the model; the config takes the rest of the shape from it.</summary>
+    /// <summary>A checkpoint that agrees with what the config says about the model; the config takes the rest of the shape from
+    /// it.</summary>
     private Checkpoint Fitted(Checkpoint model, string path)
     {
         var asked = config.Model.Over(model.Config, given);
@@ -323,7 +334,8 @@ internal sealed class TrainRun(
         foreach (var (key, wanted, found) in rest)
         {
             if (!wanted.Equals(found))
-                throw new UserErrorException($"{path} does not fit the config: model.{key} is {Name(wanted)} but the checkpoint was made with {Name(found)}.");
+                throw new UserErrorException(
+                    $"{path} does not fit the config: model.{key} is {Name(wanted)} but the checkpoint was made with {Name(found)}.");
         }
 
         config = config with { Model = config.Model.WithShapeOf(asked) };
@@ -342,7 +354,8 @@ internal sealed class TrainRun(
         var path = Path.Combine(folder.FullPath, "reference.safetensors");
         if (File.Exists(path)) return Safetensors.Read(path);
         if (started)
-            throw new UserErrorException($"{path} is missing: the policy the run started from is not known any more, so ppo.kl_* must be 0.");
+            throw new UserErrorException(
+                $"{path} is missing: the policy the run started from is not known any more, so ppo.kl_* must be 0.");
         Safetensors.Write(path, model.Weights);
         return model.Weights;
     }
@@ -362,7 +375,8 @@ internal sealed class TrainRun(
         var keys = curve.SelectMany(c => c.ExactMatch.Keys).Distinct().Order();
         return LinePlot.Draw(
         [
-            new Panel("Mean reward of sampled episodes", "update", "reward", Math.Min(0, curve.Select(c => c.Reward).DefaultIfEmpty(0).Min()),
+            new Panel("Mean reward of sampled episodes", "update", "reward",
+                Math.Min(0, curve.Select(c => c.Reward).DefaultIfEmpty(0).Min()),
                 Math.Max(1, curve.Select(c => c.Reward).DefaultIfEmpty(1).Max()),
                 [new Series("reward", [.. curve.Select(c => ((double)c.Update, c.Reward))])]),
             new Panel("Exact match by number of objectives", "update", "share of objectives", 0, 1,

@@ -37,7 +37,8 @@ internal sealed partial class Child : IDisposable
         start.RedirectStandardOutput = start.RedirectStandardError = start.RedirectStandardInput = true;
         _process = Process.Start(start)!;
         _process.StandardInput.Close();
-        _read = Task.WhenAll(Task.Run(() => Collect(_process.StandardOutput, _out)), Task.Run(() => Collect(_process.StandardError, _error)));
+        _read = Task.WhenAll(
+            Task.Run(() => Collect(_process.StandardOutput, _out)), Task.Run(() => Collect(_process.StandardError, _error)));
     }
 
     public bool HasExited => _process.HasExited;
@@ -167,7 +168,8 @@ internal static class Runs
             ", ", m.EnumerateObject().Where(p => !s_measured.Contains(p.Name)).Select(p => $"{p.Name}={p.Value.GetRawText()}"))),
     ];
 
-    public static byte[] Bytes(string run, int step, string file) => File.ReadAllBytes(Path.Combine(run, "checkpoints", $"step-{step}", file));
+    public static byte[] Bytes(string run, int step, string file) =>
+        File.ReadAllBytes(Path.Combine(run, "checkpoints", $"step-{step}", file));
 
     public static void SameWeights(string expected, string actual, int step)
     {

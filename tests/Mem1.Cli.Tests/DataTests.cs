@@ -45,11 +45,13 @@ public sealed class DataTests
         Assert.Contains("3 passages", converted.Out);
         Assert.Contains("6 questions", converted.Out);
         Assert.Equal(3, Runs.Lines(corpus).Count);
-        Assert.Equal(s_articles.SelectMany(a => a.Questions.Select(q => q.Question)), Runs.Lines(tasks).Select(t => t.GetProperty("question").GetString()));
+        Assert.Equal(s_articles.SelectMany(a => a.Questions.Select(q => q.Question)), Runs.Lines(tasks).Select(t =>
+            t.GetProperty("question").GetString()));
 
         Cli.Run(
             "train", "--quick", "--corpus", corpus, "--tasks", tasks, "--updates", "2", "--runs", temp["runs"], "--json",
-            "--set", "environment.max_objectives=3", "--set", "model.vocabulary_size=400", "--set", "model.hidden_size=48", "--set", "model.heads=2",
+            "--set", "environment.max_objectives=3", "--set", "model.vocabulary_size=400", "--set", "model.hidden_size=48", "--set",
+                "model.heads=2",
             "--set", "model.key_value_heads=2", "--set", "model.intermediate_size=64", "--set", "rollout.max_new_tokens=24",
             "--set", "rollout.episodes_per_update=8", "--set", "cloning.steps=8", "--set", "evaluation.episodes=1",
             "--set", "environment.held_out_fraction=0.2", "--set", "checkpoint.sampled_trajectories=8").Succeeded();
@@ -78,6 +80,7 @@ public sealed class DataTests
             }
         }
 
-        Assert.True(episodes.Select(e => e.GetProperty("exact_match").GetArrayLength()).Distinct().Count() > 1, "the number of objectives varies");
+        Assert.True(episodes.Select(e => e.GetProperty("exact_match").GetArrayLength()).Distinct().Count() > 1,
+            "the number of objectives varies");
     }
 }

@@ -24,7 +24,8 @@ public sealed class ErrorTests : IDisposable
     [InlineData(Passage + "\nnot json", Question, "corpus.jsonl", "line 2")]
     [InlineData("", Question, "corpus.jsonl")]
     [InlineData(Passage, Question + "\n{\"id\":\"q2\",\"golden_answers\":[\"x\"]}", "tasks.jsonl", "line 2", "question")]
-    [InlineData(Passage, Question + "\n{\"id\":\"q2\",\"question\":\"x\",\"golden_answers\":\"x\"}", "tasks.jsonl", "line 2", "golden_answers")]
+    [InlineData(Passage, Question + "\n{\"id\":\"q2\",\"question\":\"x\",\"golden_answers\":\"x\"}", "tasks.jsonl", "line 2",
+        "golden_answers")]
     [InlineData(Passage, Question + "\n[", "tasks.jsonl", "line 2")]
     [InlineData(Passage, "", "tasks.jsonl")]
     public void Data_that_cannot_be_read(string? corpus, string? tasks, params string[] words)
@@ -40,7 +41,8 @@ public sealed class ErrorTests : IDisposable
     [Theory]
     [InlineData("--corpus", "environment.tasks")]
     [InlineData("--tasks", "environment.corpus")]
-    public void Half_of_the_data(string option, string missing) => Refused([option, _temp.Write("some.jsonl", Passage)], missing, "is missing");
+    public void Half_of_the_data(string option, string missing) =>
+        Refused([option, _temp.Write("some.jsonl", Passage)], missing, "is missing");
 
     [Theory]
     [InlineData("updates: 3\nppo:\n  clipp: 0.1\n", "line 3", "\"ppo.clipp\"", "\"ppo.clip\"")]
@@ -86,7 +88,8 @@ public sealed class ErrorTests : IDisposable
             "rollout.temperature=0", "--set", "environment.max_objectives=0", "--set", "ppo.mini_batches=1000");
         Assert.Equal(2, outcome.ExitCode);
         Assert.Equal("", outcome.Out);
-        foreach (var key in new[] { "ppo.clip", "model.heads", "checkpoint.every", "rollout.temperature", "environment.max_objectives", "ppo.mini_batches" })
+        foreach (var key in new[] { "ppo.clip", "model.heads", "checkpoint.every", "rollout.temperature", "environment.max_objectives",
+            "ppo.mini_batches" })
             Assert.Contains(key, outcome.Error);
         Assert.Contains($"in {outcome.ErrorLines.Length - 1} places", outcome.ErrorLines[0]);
         Assert.False(Directory.Exists(RunsFolder));
@@ -134,7 +137,8 @@ public sealed class ErrorTests : IDisposable
     [Fact]
     public void A_failed_start_is_followed_by_a_good_one_of_the_same_name()
     {
-        string[] arguments = ["train", "--quick", "--name", "mine", "--updates", "1", "--set", "evaluation.episodes=0", "--runs", RunsFolder];
+        string[] arguments = ["train", "--quick", "--name", "mine", "--updates", "1", "--set", "evaluation.episodes=0", "--runs",
+            RunsFolder];
         Refusals.Refused([.. arguments, "--set", $"model.from={_temp["none"]}"], "none");
         Cli.Run(arguments).Succeeded();
         Assert.Equal(["mine"], Directory.EnumerateFileSystemEntries(RunsFolder).Select(Path.GetFileName));
@@ -197,8 +201,8 @@ public sealed class ErrorTests : IDisposable
         var text = File.ReadAllBytes(shim);
         foreach (var name in names)
         {
-            for (var at = text.AsSpan().IndexOf(Encoding.ASCII.GetBytes(name)); at >= 0; at = text.AsSpan().IndexOf(Encoding.ASCII.GetBytes(name)))
-                text[at + 3] = (byte)'_';
+            var bytes = Encoding.ASCII.GetBytes(name);
+            for (var at = text.AsSpan().IndexOf(bytes); at >= 0; at = text.AsSpan().IndexOf(bytes)) text[at + 3] = (byte)'_';
         }
 
         File.WriteAllBytes(shim, text);
@@ -220,8 +224,10 @@ public sealed class ErrorTests : IDisposable
     private static List<string> NamesOfLibtorch(string shim)
     {
         var text = Encoding.Latin1.GetString(File.ReadAllBytes(shim));
-        var names = text.Split('\0').Where(s => s.StartsWith("libtorch", StringComparison.Ordinal) && s.Contains(".so", StringComparison.Ordinal));
-        return names.Distinct().ToList() is { Count: > 0 } found ? found : throw new InvalidOperationException("The shim needs no libtorch?");
+        var names = text.Split('\0').Where(s =>
+            s.StartsWith("libtorch", StringComparison.Ordinal) && s.Contains(".so", StringComparison.Ordinal));
+        return names.Distinct().ToList() is { Count: > 0 } found
+            ? found : throw new InvalidOperationException("The shim needs no libtorch?");
     }
 
     private void Refused(string[] arguments, params string[] words)

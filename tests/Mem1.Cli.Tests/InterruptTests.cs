@@ -14,7 +14,8 @@ public sealed class InterruptTests
         var run = temp["runs", "quick"];
         Outcome outcome;
         using (var child = Cli.Start(
-            "train", "--quick", "--updates", Endless, "--set", "evaluation.episodes=0", "--set", "checkpoint.every=1000", "--runs", temp["runs"], "--json"))
+            "train", "--quick", "--updates", Endless, "--set", "evaluation.episodes=0", "--set", "checkpoint.every=1000", "--runs",
+                temp["runs"], "--json"))
         {
             child.Until(() => child.Out.Count(c => c == '\n') >= 2, "two updates");
             if (signal == Child.SigInt)
@@ -59,7 +60,8 @@ public sealed class InterruptTests
         }
 
         Cli.Run(
-            "train", "--resume", "quick", "--updates", "1", "--set", "cloning.steps=6", "--set", "evaluation.episodes=0", "--runs", temp["runs"])
+            "train", "--resume", "quick", "--updates", "1", "--set", "cloning.steps=6", "--set", "evaluation.episodes=0", "--runs",
+                temp["runs"])
             .Succeeded();
         Assert.Single(Runs.Metrics(temp["runs", "quick"]));
     }

@@ -60,7 +60,8 @@ public sealed class OutputTests
     [Fact]
     public void A_plot_of_one_update_shows_a_point_and_every_number_is_finite()
     {
-        var svg = XDocument.Parse(LinePlot.Draw([new Panel("a < b & \"c\"", "update", "reward", 0, 1, [new Series("reward", [(1, 0.5)])])]));
+        var svg = XDocument.Parse(LinePlot.Draw([new Panel("a < b & \"c\"", "update", "reward", 0, 1,
+            [new Series("reward", [(1, 0.5)])])]));
         Assert.Contains(svg.Descendants(), e => e.Name.LocalName == "circle");
         Assert.DoesNotContain("NaN", svg.ToString());
     }
@@ -69,7 +70,8 @@ public sealed class OutputTests
     public void Every_update_is_marked_once_on_a_short_axis()
     {
         var svg = XDocument.Parse(LinePlot.Draw([new Panel("p", "x", "y", 0, 1, [new Series("s", [(1, 0), (2, 0.5), (3, 1)])])]));
-        var marks = svg.Descendants().Where(e => e.Name.LocalName == "text" && e.Attribute("text-anchor")!.Value == "middle").Select(e => e.Value);
+        var marks = svg.Descendants().Where(e => e.Name.LocalName == "text" && e.Attribute("text-anchor")!.Value == "middle").Select(e =>
+            e.Value);
         Assert.Equal(["1", "2", "3"], marks.Where(m => m.All(char.IsAsciiDigit)));
     }
 
@@ -86,7 +88,8 @@ public sealed class OutputTests
         using var temp = new TempFolder();
         var config = Presets.For("some corpus.jsonl", "tasks: #1.jsonl", quick: true, fromScratch: true) with
         {
-            Seed = ulong.MaxValue, Ppo = new PpoOptions { LearningRate = 1.0 / 3 }, Evaluation = new EvaluationConfig { Objectives = [2, 3] },
+            Seed = ulong.MaxValue, Ppo = new PpoOptions { LearningRate = 1.0 / 3 },
+            Evaluation = new EvaluationConfig { Objectives = [2, 3] },
         };
         var text = ConfigFile.Write(config);
         var (read, given) = ConfigFile.Read(temp.Write("config.yaml", text), []);

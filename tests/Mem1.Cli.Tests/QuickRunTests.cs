@@ -83,7 +83,8 @@ public sealed class QuickRunTests(QuickRun run)
         var svg = XDocument.Load(Path.Combine(run.Folder, "reward.svg"));
         var lines = svg.Descendants().Where(e => e.Name.LocalName == "polyline").ToList();
         Assert.True(lines.Count >= 2, "reward and at least one exact match");
-        var reward = lines[0].Attribute("points")!.Value.Split([' ', ',']).Select(n => double.Parse(n, CultureInfo.InvariantCulture)).ToList();
+        var reward = lines[0].Attribute("points")!.Value.Split([' ', ',']).Select(n =>
+            double.Parse(n, CultureInfo.InvariantCulture)).ToList();
         Assert.Equal(6, reward.Count); // three updates
         Assert.All(lines, l => Assert.DoesNotContain("NaN", l.Attribute("points")!.Value, StringComparison.Ordinal));
         Assert.All(reward, n => Assert.True(double.IsFinite(n)));
@@ -118,7 +119,8 @@ public sealed class QuickRunTests(QuickRun run)
         Assert.Contains("Finished 3 updates", text);
         Assert.Contains(run.Folder, text);
         foreach (var row in new[] { "│ 1 ", "│ 2 ", "│ 4 ", "│ 8 " }) Assert.Contains(row, text);
-        Assert.All(run.Outcome.OutLines.Where(l => !l.StartsWith("Run folder", StringComparison.Ordinal)), l => Assert.InRange(l.Length, 0, 120));
+        Assert.All(run.Outcome.OutLines.Where(l => !l.StartsWith("Run folder", StringComparison.Ordinal)), l =>
+            Assert.InRange(l.Length, 0, 120));
     }
 
     [Fact]
@@ -132,7 +134,8 @@ public sealed class QuickRunTests(QuickRun run)
 
         List<(string, DateTime, long)> Contents() =>
         [
-            .. new DirectoryInfo(run.Folder).EnumerateFiles("*", SearchOption.AllDirectories).Select(f => (f.FullName, f.LastWriteTimeUtc, f.Length)).Order(),
+            .. new DirectoryInfo(run.Folder).EnumerateFiles("*", SearchOption.AllDirectories).Select(f =>
+                (f.FullName, f.LastWriteTimeUtc, f.Length)).Order(),
         ];
     }
 

@@ -70,7 +70,8 @@ public sealed class ResumeTests(StraightRun straight)
             Cli.Run("train", "--resume", "quick", "--runs", temp["runs"]).Succeeded();
             Assert.Equal(Runs.Computed(straight.Folder), Runs.Computed(run));
             Runs.SameWeights(straight.Folder, run, 4);
-            Assert.Equal([1, 1, 2, 2, 3, 3, 4, 4], Runs.Lines(Path.Combine(run, "trajectories.jsonl")).Select(t => t.GetProperty("update").GetInt32()));
+            Assert.Equal([1, 1, 2, 2, 3, 3, 4, 4], Runs.Lines(Path.Combine(run, "trajectories.jsonl")).Select(t =>
+                t.GetProperty("update").GetInt32()));
             return;
         }
     }
@@ -80,7 +81,8 @@ public sealed class ResumeTests(StraightRun straight)
     {
         using var temp = new TempFolder();
         Cli.Run(
-            "train", "--config", Path.Combine(straight.Folder, "config.yaml"), "--name", "again", "--updates", "2", "--runs", temp["runs"]).Succeeded();
+            "train", "--config", Path.Combine(straight.Folder, "config.yaml"), "--name", "again", "--updates", "2", "--runs",
+                temp["runs"]).Succeeded();
         Assert.Equal(Runs.Computed(straight.Folder)[..2], Runs.Computed(temp["runs", "again"]));
         Runs.SameWeights(straight.Folder, temp["runs", "again"], 2);
     }
