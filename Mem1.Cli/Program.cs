@@ -34,6 +34,8 @@ internal static class Program
             BenchCommand.Create(),
         };
         var parsed = root.Parse(args);
+        // Help lists the commands below with a line each; their examples are for their own help.
+        foreach (var below in parsed.CommandResult.Command.Subcommands) below.Description = below.Description?.Split('\n')[0];
         if (parsed.Errors.Count > 0)
         {
             // A command that only groups others, called alone, is a question rather than a mistake.

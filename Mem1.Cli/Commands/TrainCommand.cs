@@ -11,18 +11,28 @@ internal static class TrainCommand
 {
     public static Command Create()
     {
-        var config = new Option<FileInfo?>("--config") { Description = "YAML file; keys as in a run folder's config.yaml",
-            HelpName = "FILE" };
-        var set = new Option<string[]>("--set") { Description = "One setting over the config, as key=value; may repeat",
-            HelpName = "KEY=VALUE" };
+        var config = new Option<FileInfo?>("--config")
+        {
+            Description = "YAML file; keys as in a run folder's config.yaml",
+            HelpName = "FILE"
+        };
+        var set = new Option<string[]>("--set")
+        {
+            Description = "One setting over the config, as key=value; may repeat",
+            HelpName = "KEY=VALUE"
+        };
         var name = new Option<string?>("--name") { Description = "Name of the run's folder", HelpName = "NAME" };
         var runs = new Option<DirectoryInfo>("--runs")
         {
-            Description = "Where run folders go", HelpName = "DIR", DefaultValueFactory = _ => new DirectoryInfo("runs"),
+            Description = "Where run folders go",
+            HelpName = "DIR",
+            DefaultValueFactory = _ => new DirectoryInfo("runs"),
         };
         var resume = new Option<string?>("--resume")
         {
-            Description = "Go on with a run, the last one if no name is given", HelpName = "NAME", Arity = ArgumentArity.ZeroOrOne,
+            Description = "Go on with a run, the last one if no name is given",
+            HelpName = "NAME",
+            Arity = ArgumentArity.ZeroOrOne,
         };
         var updates = new Option<int?>("--updates") { Description = "Number of the last update", HelpName = "N" };
         var seed = new Option<ulong?>("--seed") { Description = "Seed of everything random", HelpName = "S" };
@@ -40,8 +50,11 @@ internal static class TrainCommand
         };
         var quick = new Option<bool>("--quick") { Description = "Everything at the smallest size: 3 updates" };
         var corpus = new Option<FileInfo?>("--corpus") { Description = "Passages: jsonl with id and contents", HelpName = "FILE.jsonl" };
-        var tasks = new Option<FileInfo?>("--tasks") { Description = "Questions: jsonl with id, question and golden_answers",
-            HelpName = "FILE.jsonl" };
+        var tasks = new Option<FileInfo?>("--tasks")
+        {
+            Description = "Questions: jsonl with id, question and golden_answers",
+            HelpName = "FILE.jsonl"
+        };
         var json = new Option<bool>("--json") { Description = "One JSON object per update on standard output" };
         var command = new Command(
             "train",

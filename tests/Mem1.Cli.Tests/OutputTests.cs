@@ -88,7 +88,8 @@ public sealed class OutputTests
         using var temp = new TempFolder();
         var config = Presets.For("some corpus.jsonl", "tasks: #1.jsonl", quick: true, fromScratch: true) with
         {
-            Seed = ulong.MaxValue, Ppo = new PpoOptions { LearningRate = 1.0 / 3 },
+            Seed = ulong.MaxValue,
+            Ppo = new PpoOptions { LearningRate = 1.0 / 3 },
             Evaluation = new EvaluationConfig { Objectives = [2, 3] },
         };
         var text = ConfigFile.Write(config);
