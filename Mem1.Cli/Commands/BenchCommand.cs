@@ -13,7 +13,15 @@ internal static class BenchCommand
     // Beside the default: what memory comes down to when a trajectory is cut into passes of a few turns.
     private const int SmallMicroBatch = 512;
 
-    public static Command Create() => new("bench", "Measure speed and memory on this machine.") { Learner(), Rollout(), LearnerPass() };
+    public static Command Create() => new(
+            "bench",
+            """
+            Measure speed and memory on this machine.
+
+            Examples:
+              ./mem1 bench learner
+              ./mem1 bench rollout --json
+            """) { Learner(), Rollout(), LearnerPass() };
 
     private static Command Learner()
     {

@@ -150,7 +150,7 @@ public sealed class ErrorTests : IDisposable
     [InlineData("train --updates three", "'three'", "--updates", "a whole number", "./mem1 train --help")]
     [InlineData("train now", "\"now\"", "./mem1 train --help")]
     [InlineData("train --name", "--name", "./mem1 train --help")]
-    [InlineData("data convert --from squad", "--input", "--corpus", "--tasks", "./mem1 data convert --help")]
+    [InlineData("data convert --from squad", "--input", "--tasks", "./mem1 data convert --help")]
     [InlineData("data convert --from csv --input a --corpus b --tasks c", "csv", "squad", "./mem1 data convert --help")]
     public void A_command_line_with_a_mistake(string arguments, params string[] words)
     {
