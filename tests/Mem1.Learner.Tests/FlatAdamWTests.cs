@@ -13,7 +13,8 @@ public sealed class FlatAdamWTests
     {
         var weights = new ModelWeights(new SortedDictionary<string, WeightTensor>(StringComparer.Ordinal)
         {
-            ["model.a.weight"] = new([2, 2], [1, 2, 3, 4]), ["value_head.fc1.weight"] = new([1, 2], [5, 6]),
+            ["model.a.weight"] = new([2, 2], [1, 2, 3, 4]),
+            ["value_head.fc1.weight"] = new([1, 2], [5, 6]),
         });
         using var flat = new FlatParameters(weights, CPU);
         using var optimiser = new FlatAdamW(flat, 0.9, 0.98);
@@ -83,7 +84,9 @@ public sealed class FlatAdamWTests
     {
         var weights = new ModelWeights(new SortedDictionary<string, WeightTensor>(StringComparer.Ordinal)
         {
-            ["m.a.weight"] = new([1, 1], [0]), ["m.norm.weight"] = new([1], [0]), ["value_head.fc1.weight"] = new([1, 1], [0]),
+            ["m.a.weight"] = new([1, 1], [0]),
+            ["m.norm.weight"] = new([1], [0]),
+            ["value_head.fc1.weight"] = new([1, 1], [0]),
         });
         using var flat = new FlatParameters(weights, CPU);
         using var optimiser = new FlatAdamW(flat, 0, 0.5); // beta1 0: the first moment is the clipped gradient itself
@@ -99,7 +102,8 @@ public sealed class FlatAdamWTests
     {
         var weights = new ModelWeights(new SortedDictionary<string, WeightTensor>(StringComparer.Ordinal)
         {
-            ["m.a.weight"] = new([1, 1], [2]), ["value_head.fc1.weight"] = new([1, 1], [3]),
+            ["m.a.weight"] = new([1, 1], [2]),
+            ["value_head.fc1.weight"] = new([1, 1], [3]),
         });
         using var flat = new FlatParameters(weights, CPU);
         using var optimiser = new FlatAdamW(flat, 0.9, 0.98);

@@ -9,8 +9,19 @@ public sealed class PpoTrainerTests
 {
     private static readonly PpoOptions OneStep = new()
     {
-        MiniBatches = 1, GradientClip = 0, CriticOnlyUpdates = 0, WarmupUpdates = 0, DecayUpdates = 0, Beta1 = 0, Lambda = 0.9, Gamma = 0.99,
-        KlRewardCoefficient = 0.05, KlLossCoefficient = 0.1, EntropyCoefficient = 0.02, ValueClip = 0.05, LearningRate = 1e-2,
+        MiniBatches = 1,
+        GradientClip = 0,
+        CriticOnlyUpdates = 0,
+        WarmupUpdates = 0,
+        DecayUpdates = 0,
+        Beta1 = 0,
+        Lambda = 0.9,
+        Gamma = 0.99,
+        KlRewardCoefficient = 0.05,
+        KlLossCoefficient = 0.1,
+        EntropyCoefficient = 0.02,
+        ValueClip = 0.05,
+        LearningRate = 1e-2,
     };
 
     [Fact]

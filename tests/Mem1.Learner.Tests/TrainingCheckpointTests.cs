@@ -69,7 +69,8 @@ public sealed class TrainingCheckpointTests : IDisposable
         var folder = TrainingCheckpoint.FindLatest(_root)!;
         Safetensors.Write(Path.Combine(folder, "optimizer.safetensors"), new ModelWeights(new SortedDictionary<string, WeightTensor>
         {
-            ["exp_avg"] = new([3], new float[3]), ["exp_avg_sq"] = new([3], new float[3]),
+            ["exp_avg"] = new([3], new float[3]),
+            ["exp_avg_sq"] = new([3], new float[3]),
         }));
         using var model = new TorchDecoder(_shape, TestData.Weights(_shape, 1), CPU);
         using var optimiser = new FlatAdamW(model.Parameters, 0.9, 0.98);

@@ -10,9 +10,20 @@ internal static class TestData
 
     public static DecoderConfig Shape(bool rope, int convolution, AttentionScale scale = AttentionScale.Standard, int kvHeads = 2) => new()
     {
-        VocabularySize = 31, HiddenSize = 16, IntermediateSize = 24, Layers = 2, Heads = 4, KeyValueHeads = kvHeads, HeadSize = 4, MaxPositions = 128,
-        Position = rope ? PositionEncoding.Rope : PositionEncoding.None, ConvKernel = convolution, EmbeddingConvKernel = convolution,
-        AttentionScale = scale, TiedEmbeddings = true, QkvBias = rope,
+        VocabularySize = 31,
+        HiddenSize = 16,
+        IntermediateSize = 24,
+        Layers = 2,
+        Heads = 4,
+        KeyValueHeads = kvHeads,
+        HeadSize = 4,
+        MaxPositions = 128,
+        Position = rope ? PositionEncoding.Rope : PositionEncoding.None,
+        ConvKernel = convolution,
+        EmbeddingConvKernel = convolution,
+        AttentionScale = scale,
+        TiedEmbeddings = true,
+        QkvBias = rope,
     };
 
     /// <summary>Weights of every tensor a decoder needs, normal with deviation 0.3, and a value head.</summary>
