@@ -39,9 +39,6 @@ internal static class ShopPages
             : Rich(session, nodes);
     }
 
-    /// <summary>The instruction as the search page states it.</summary>
-    public static string Instruction(ShopSession session) => "Instruction: " + session.Goal.Instruction;
-
     private static string Rich(ShopSession session, IEnumerable<Node> nodes)
     {
         string url = session.Url;
