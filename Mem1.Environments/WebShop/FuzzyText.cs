@@ -10,7 +10,7 @@ public enum FuzzyRatio
 {
     /// <summary>Longest common subsequence (RapidFuzz, and thefuzz since 0.20): what MEM1's own runs use.</summary>
     Subsequence,
-    /// <summary>Matching blocks as in Python's difflib (thefuzz 0.19 without an extension): what the original WebShop's numbers use.</summary>
+    /// <summary>Matching blocks as in Python's difflib (plain thefuzz 0.19): what the original WebShop's numbers use.</summary>
     Blocks,
 }
 
@@ -49,7 +49,7 @@ internal static class FuzzyText
         return PythonText.Strip(PythonText.Lower(result.ToString()));
     }
 
-    /// <summary>Python's \w: letters, all kinds of numbers, and the underscore. (.NET's \w also takes marks and other connectors.)</summary>
+    /// <summary>Python's \w: letters, all numbers, and the underscore. (.NET's \w also takes marks and other connectors.)</summary>
     public static bool IsWord(Rune rune) => rune.Value == '_' || Rune.GetUnicodeCategory(rune) is
         UnicodeCategory.UppercaseLetter or UnicodeCategory.LowercaseLetter or UnicodeCategory.TitlecaseLetter or
         UnicodeCategory.ModifierLetter or UnicodeCategory.OtherLetter or UnicodeCategory.DecimalDigitNumber or

@@ -25,7 +25,9 @@ public sealed class ShopCatalogue
     /// <summary>Number of products.</summary>
     public int Count => Products.Count;
 
-    /// <summary>Products whose title nouns had to be guessed because no file lists them; with any, rewards may differ from the original's.</summary>
+    /// <summary>
+    /// Products whose title nouns had to be guessed because no file lists them; with any, rewards may differ from the original's.
+    /// </summary>
     public int GuessedTitles { get; }
 
     internal IReadOnlyList<ShopProduct> Products { get; }
@@ -63,7 +65,8 @@ public sealed class ShopCatalogue
 
     /// <summary>What products say, one text each: for training a tokenizer.</summary>
     public IEnumerable<string> Texts() => Products.Select(p => string.Join(
-        '\n', [p.Asin, p.Title, p.PriceText, p.Description, .. p.Bullets, .. p.Options.Select(o => $"{o.Name}: {string.Join(", ", o.Values)}")]));
+        '\n',
+        [p.Asin, p.Title, p.PriceText, p.Description, .. p.Bullets, .. p.Options.Select(o => $"{o.Name}: {string.Join(", ", o.Values)}")]));
 
     /// <summary>Position of a product; -1 when there is none.</summary>
     internal int Find(string asin) => _byAsin.GetValueOrDefault(asin, -1);

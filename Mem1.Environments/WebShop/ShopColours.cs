@@ -18,7 +18,7 @@ internal static class ShopColours
         "yellow",
     ];
 
-    /// <summary>The first colour word that stands anywhere in the text, inside a word too ("standard" holds "tan"); else the text.</summary>
+    /// <summary>The first colour word that stands anywhere in the text, inside a word too ("tan" in "standard"); else all of it.</summary>
     public static string Normalize(string text) =>
         Array.Find(s_words, colour => text.Contains(colour, StringComparison.Ordinal)) ?? text;
 

@@ -8,7 +8,7 @@ namespace Mem1.Environments.WebShop;
 /// <summary>Paths of a catalogue in the published layout; only <see cref="Products"/> and <see cref="Attributes"/> are needed.</summary>
 public sealed record ShopFilePaths
 {
-    /// <summary>JSON array of products: items_shuffle.json, items_shuffle_1000.json, or records as the original holds them loaded.</summary>
+    /// <summary>JSON array of products: items_shuffle.json, items_shuffle_1000.json, or records as the original holds them.</summary>
     public required string Products { get; init; }
 
     /// <summary>JSON object from identifier to attributes and instruction: items_ins_v2.json.</summary>
@@ -115,7 +115,10 @@ internal static class ShopFiles
         {
             (_reader, _element, _place) = (reader, element, place);
             if (element.ValueKind != JsonValueKind.Object)
-                throw reader.Fault($"a JSON object is expected but {Json.Describe(element)} is there", place.Length > 0 ? place[..^1] : null);
+            {
+                throw reader.Fault(
+                    $"a JSON object is expected but {Json.Describe(element)} is there", place.Length > 0 ? place[..^1] : null);
+            }
         }
 
         public static IReadOnlyList<string> Strings(JsonEntryReader reader, JsonElement list, string? place)

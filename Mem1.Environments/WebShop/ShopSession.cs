@@ -17,7 +17,7 @@ internal enum ShopPage
 
 /// <summary>How a shop session behaves beyond the protocol.</summary>
 /// <param name="ShowAttributes">Whether item pages offer the attributes page.</param>
-/// <param name="Shortcuts">Whether queries that begin with &lt;r>, &lt;c>, &lt;q> or &lt;a> bypass the search engine, as in the original.</param>
+/// <param name="Shortcuts">Whether queries that begin with &lt;r>, &lt;c>, &lt;q> or &lt;a> bypass the search engine.</param>
 /// <param name="Ratio">Which similarity the reward's fuzzy score rests on.</param>
 internal sealed record ShopRules(bool ShowAttributes = false, bool Shortcuts = false, FuzzyRatio Ratio = FuzzyRatio.Subsequence);
 

@@ -1,5 +1,5 @@
-// Invariants: an episode of the expert depends only on the task, the seed and the observations; it keeps the format; it buys something
-// by its last turn.
+// Invariants: an episode of the expert depends only on the task, the seed and the observations; it keeps the format; once a search has
+// found anything, it buys by its last turn (given two turns for it).
 
 using System.Text.RegularExpressions;
 using Mem1.Environments.Common;
@@ -100,7 +100,7 @@ public sealed partial class WebShopExpert : IExpert
 
         private string Next(string? observation, out string thought)
         {
-            if (observation is null || catalogue.Count == 0)
+            if (observation is null)
             {
                 thought = "I start with a search for what the instruction describes.";
                 return $"search[{Query()}]";

@@ -78,17 +78,24 @@ internal static class WebShopText
 
         The shop has these pages and actions:
         - The search page: search[keywords] lists matching products, ten per page.
-        - A page of results: click[next >] and click[< prev] turn pages, click[product code] opens a product, click[back to search] starts over.
-        - The page of a product: click[an option] chooses a size, a colour or the like, click[description], click[features] and click[reviews] show more, click[< prev] goes back to the results and drops the chosen options, click[buy now] buys the product and ends the task.
+        - A page of results: click[next >] and click[< prev] turn pages, click[product code] opens a product,
+          click[back to search] starts over.
+        - The page of a product: click[an option] chooses a size, a colour or the like, click[description], click[features] and
+          click[reviews] show more, click[< prev] goes back to the results and drops the chosen options, click[buy now] buys the product
+          and ends the task.
 
         Buy the product whose kind, attributes, options and price fit the instruction best. Only a purchase counts, and there is only one.
 
-        In each turn you see this text and, from the second turn on, the summary and the answer you wrote in the turn before and the page they led to between {StateStart} and {StateEnd}. Nothing older is shown to you again. Never write {StateStart} yourself.
+        In each turn you see this text and, from the second turn on, the summary and the answer you wrote in the turn
+        before and the page they led to between {StateStart} and {StateEnd}. Nothing older is shown to you again.
+        Never write {StateStart} yourself.
 
         Write every turn in exactly three parts.
         1. {ThinkStart} ... {ThinkEnd}: think about the page and about what to do. This is not kept.
-        2. {SummaryStart} ... {SummaryEnd}: your only lasting memory. Carry over what you still need from your previous summary and add what the page has shown: what you searched, which products you saw, which options you chose.
-        3. {AnswerStart} ... {AnswerEnd}: one action, written as in the list of available actions, for example {AnswerStart}search[blue cotton pillow cover]{AnswerEnd} or {AnswerStart}click[buy now]{AnswerEnd}.
+        2. {SummaryStart} ... {SummaryEnd}: your only lasting memory. Carry over what you still need from your previous
+           summary and add what the page has shown: what you searched, which products you saw, which options you chose.
+        3. {AnswerStart} ... {AnswerEnd}: one action, written as in the list of available actions, for example
+           {AnswerStart}search[blue cotton pillow cover]{AnswerEnd} or {AnswerStart}click[buy now]{AnswerEnd}.
 
 
         """;

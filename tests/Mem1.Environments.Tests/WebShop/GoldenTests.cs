@@ -70,7 +70,8 @@ public class GoldenTests
             int matches = ShopReward.OptionMatches(chosen, goal, ratio);
             Assert.Equal(expected.GetProperty("num_option_matches").GetInt32(), matches);
             double? share = goal.Length == 0 ? null : (double)matches / goal.Length;
-            Assert.Equal(expected.GetProperty("r_option").ValueKind == JsonValueKind.Null ? null : expected.GetProperty("r_option").GetDouble(), share);
+            JsonElement value = expected.GetProperty("r_option");
+            Assert.Equal(value.ValueKind == JsonValueKind.Null ? null : value.GetDouble(), share);
         }
     });
 
@@ -214,7 +215,9 @@ public class GoldenTests
         {
             Assert.Equal(c.GetProperty("count").GetInt32(), Golden.Catalogue.Count);
             Assert.Equal(0, Golden.Catalogue.GuessedTitles);
-            Assert.Equal(expected.Strings(), Golden.Catalogue.Products.Select(p => p.Asin).Where(a => a.StartsWith("B0SYN", StringComparison.Ordinal)));
+            Assert.Equal(
+                expected.Strings(),
+                Golden.Catalogue.Products.Select(p => p.Asin).Where(a => a.StartsWith("B0SYN", StringComparison.Ordinal)));
             return;
         }
         ShopProduct product = Golden.Catalogue.Products[Golden.Catalogue.Find(input.GetProperty("asin").GetString()!)];
@@ -357,8 +360,10 @@ public class GoldenTests
     [Fact]
     public void Episodes() => Golden.Check("text_env_episode", 9, (input, c) =>
     {
-        ShopGoals goals = Golden.Goals(input.GetProperty("human_goals").GetBoolean(), input.GetProperty("rng_seed_before_construct").GetUInt32());
-        ShopObservation mode = input.GetProperty("observation_mode").GetString() == "text" ? ShopObservation.Text : ShopObservation.TextRich;
+        bool human = input.GetProperty("human_goals").GetBoolean();
+        ShopGoals goals = Golden.Goals(human, input.GetProperty("rng_seed_before_construct").GetUInt32());
+        bool plain = input.GetProperty("observation_mode").GetString() == "text";
+        ShopObservation mode = plain ? ShopObservation.Text : ShopObservation.TextRich;
         var rules = new ShopRules(input.GetProperty("show_attrs").GetBoolean(), Shortcuts: true);
         var session = new ShopSession(goals, input.GetProperty("session").GetInt32(), rules);
         int Number(string name) => input.TryGetProperty(name, out JsonElement value) ? value.GetInt32() : 0;

@@ -66,7 +66,8 @@ public class ShopDataTests
     [InlineData("[{\"asin\": \"A1\", \"name\": \"N\", \"pricing\": \"12.99\"}]", "entry 0, pricing: \"12.99\" is no price")]
     [InlineData("[{\"asin\": \"A1\", \"name\": \"N\", \"pricing\": [1, \"2\"]}]", "entry 0, pricing[1]: a number is expected")]
     [InlineData("[{\"asin\": \"A1\", \"name\": \"N\"}, 7]", "entry 1: a JSON object is expected")]
-    [InlineData("[{\"asin\": \"A1\", \"name\": \"N\", \"customization_options\": {\"Size\": [{}]}}]", "customization_options.Size[0].value: it is missing")]
+    [InlineData("[{\"asin\": \"A1\", \"name\": \"N\", \"customization_options\": {\"Size\": [{}]}}]",
+        "customization_options.Size[0].value: it is missing")]
     [InlineData("[{\"asin\": \"A1\", \"name\": \"N\"", "not valid JSON")]
     [InlineData("[{\"asin\": \"A1\", \"name\": \"N\"},", "not valid JSON")]
     [InlineData("[{\"asin\": \"A1\", \"name\": \"\\ud800\"}]", "half of a surrogate pair")]
@@ -87,7 +88,7 @@ public class ShopDataTests
         using var folder = new TempFolder();
         var text = new StringBuilder("\ufeff[");
         for (int i = 0; i < 40; i++)
-            text.Append($"{(i > 0 ? " ,\n " : "")}{{\"asin\": \"A{i}\", \"name\": \"Thing é {i}\", \"full_description\": \"{new string('x', i * 7919)}\"}}");
+            text.Append(i > 0 ? " ,\n " : "").Append($"{{\"asin\": \"A{i}\", \"name\": \"Thing é {i}\", \"full_description\": \"{new string('x', i * 7919)}\"}}");
         var paths = new ShopFilePaths { Products = folder.Write("items.json", text + "]\n"), Attributes = folder.Write("ins.json", "{}") };
         ShopCatalogue catalogue = ShopCatalogue.Load(paths);
         Assert.Equal(40, catalogue.Count);

@@ -130,13 +130,21 @@ public class WebShopEnvironmentTests
         Assert.Equal(Enumerable.Range(test.Count, training.Count), trained[training.Count..].Order());
         Assert.NotEqual(trained[..training.Count], trained[training.Count..]);
         Assert.Throws<ArgumentOutOfRangeException>(() => test.Get(0, 2, 3));
-        Assert.Throws<ArgumentException>(() => new WebShopFactory(goals, s_options).Create(new EnvironmentTask("x", [new Objective("q", "w", ["e"])]), 0));
+        var foreign = new EnvironmentTask("x", [new Objective("q", "w", ["e"])]);
+        Assert.Throws<ArgumentException>(() => new WebShopFactory(goals, s_options).Create(foreign, 0));
     }
 
     [Fact]
     public void OptionsThatContradictThemselvesAreNamed()
     {
-        var wrong = new WebShopOptions { MaxTurns = 0, InvalidFormatReward = 1, TurnsLeftHint = "x", PreviousActions = -1, Ratio = (FuzzyRatio)9 };
+        var wrong = new WebShopOptions
+        {
+            MaxTurns = 0,
+            InvalidFormatReward = 1,
+            TurnsLeftHint = "x",
+            PreviousActions = -1,
+            Ratio = (FuzzyRatio)9,
+        };
         Assert.Equal(5, wrong.Validate().Count);
         Assert.Empty(s_options.Validate());
     }
