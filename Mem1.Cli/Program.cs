@@ -31,6 +31,7 @@ internal static class Program
         {
             TrainCommand.Create(),
             DataCommand.Create(),
+            RetrieverCommand.Create(),
             BenchCommand.Create(),
         };
         var parsed = root.Parse(args);

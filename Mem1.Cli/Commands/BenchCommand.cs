@@ -7,7 +7,7 @@ using Mem1.Model.Checkpoints;
 
 namespace Mem1.Cli.Commands;
 
-/// <summary><c>mem1 bench</c>: how fast the learner and the sampler are on this machine.</summary>
+/// <summary><c>mem1 bench</c>: how fast the learner, the sampler and the search index are on this machine.</summary>
 internal static class BenchCommand
 {
     // Beside the default: what memory comes down to when a trajectory is cut into passes of a few turns.
@@ -21,7 +21,11 @@ internal static class BenchCommand
             Examples:
               ./mem1 bench learner
               ./mem1 bench rollout --json
-            """) { Learner(), Rollout(), LearnerPass() };
+              ./mem1 bench retrieval --passages 100000
+            """)
+    {
+        Learner(), Rollout(), LearnerPass(), Retrieval(), RetrievalPass(),
+    };
 
     private static Command Learner()
     {
@@ -111,6 +115,50 @@ internal static class BenchCommand
                 parse.GetValue(size)!, parse.GetValue(file)!.FullName, parse.GetValue(way), parse.GetValue(micro), parse.GetValue(repeat));
             Console.WriteLine(JsonSerializer.Serialize(report, BenchProcess.Json));
             return 0;
+        });
+        return command;
+    }
+
+    private static Command Retrieval()
+    {
+        var passages = Numbers("--passages", "Sizes of the generated corpus", 10_000, 100_000, 1_000_000);
+        var (json, output) = (Json(), Output());
+        var command = new Command(
+            "retrieval",
+            """
+            Time building the search index of a generated corpus, and searching it on one thread. A million passages need 3 GB of disk for a
+            while.
+
+            Examples:
+              ./mem1 bench retrieval
+              ./mem1 bench retrieval --passages 10000,100000 --json | jq '.rows[].questions'
+            """)
+        {
+            passages, json, output,
+        };
+        command.SetAction(async (parse, cancellationToken) =>
+        {
+            var report = await RetrievalBench.Run(List(parse.GetValue(passages)), Progress, cancellationToken).ConfigureAwait(false);
+            Show(report, RetrievalBench.Table(report), parse.GetValue(json), parse.GetValue(output));
+            return 0;
+        });
+        return command;
+    }
+
+    /// <summary>What the retrieval bench starts; of no use by itself.</summary>
+    private static Command RetrievalPass()
+    {
+        var stage = new Option<RetrievalBench.Stage>("--stage") { Required = true };
+        var passages = new Option<int>("--passages") { Required = true };
+        var corpus = new Option<FileInfo>("--corpus") { Required = true };
+        var command = new Command(RetrievalBench.PassCommand, "Measure one stage of one corpus in this process.") { stage, passages, corpus };
+        command.Hidden = true;
+        command.SetAction((parse, cancellationToken) =>
+        {
+            var row = RetrievalBench.MeasureHere(
+                parse.GetValue(stage), parse.GetValue(passages), parse.GetValue(corpus)!.FullName, cancellationToken);
+            Console.WriteLine(JsonSerializer.Serialize(row, BenchProcess.Json));
+            return Task.FromResult(0);
         });
         return command;
     }

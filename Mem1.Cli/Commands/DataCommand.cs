@@ -48,11 +48,13 @@ internal static class DataCommand
             """
             Prepare corpora and tasks.
 
-            Example:
+            Examples:
               ./mem1 data convert --from squad --input xquad.en.json --corpus corpus.jsonl --tasks tasks.jsonl
+              ./mem1 data index --corpus corpus.jsonl --out corpus.index
+              ./mem1 data search corpus.index "who designed the stadium?"
             """)
         {
-            convert, ComposeCommand.Create(),
+            convert, IndexCommands.Index(), IndexCommands.Search(), ComposeCommand.Create(),
         };
     }
 }

@@ -136,7 +136,7 @@ internal static class TrainCommand
         return (run with
         {
             Name = name ?? run.Name,
-            Environment = e with { Corpus = Whole(corpus ?? e.Corpus), Tasks = Whole(tasks ?? e.Tasks) },
+            Environment = e with { Corpus = Whole(corpus ?? e.Corpus), Tasks = Whole(tasks ?? e.Tasks), Index = Whole(e.Index) },
             Model = run.Model.From is "new" or "built-in" or "" ? run.Model : run.Model with { From = Path.GetFullPath(run.Model.From) },
         }, given);
 

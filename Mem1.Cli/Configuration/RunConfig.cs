@@ -1,5 +1,6 @@
 // Keeps: a run is described by this record alone. config.yaml in a run folder is this record written out, so a run can be repeated from it.
 using Mem1.Environments.Qa;
+using Mem1.Environments.Retrieval;
 using Mem1.Environments.Worlds;
 using Mem1.Learner;
 using Mem1.Model;
@@ -87,6 +88,10 @@ public sealed record EnvironmentConfig
     public EnvironmentKind Kind { get; init; } = EnvironmentKind.Worlds;
     /// <summary>Corpus file (jsonl with id and contents); retrieval only.</summary>
     public string? Corpus { get; init; }
+    /// <summary>Index of the corpus, made by mem1 data index; beside the corpus if not given; retrieval only.</summary>
+    public string? Index { get; init; }
+    /// <summary>A search service instead of an index; the corpus then only serves to make a tokenizer; retrieval only.</summary>
+    public RemoteRetrieverOptions Retriever { get; init; } = new();
     /// <summary>Task file (jsonl with id, question and golden_answers); retrieval only.</summary>
     public string? Tasks { get; init; }
     /// <summary>Fewest objectives of a training task.</summary>
@@ -113,8 +118,11 @@ public sealed record EnvironmentConfig
             errors.Add($"environment.max_objectives ({MaxObjectives}) is below environment.min_objectives ({MinObjectives}).");
         if (Kind == EnvironmentKind.Retrieval)
         {
-            if (string.IsNullOrEmpty(Corpus)) errors.Add(
-                "environment.kind is retrieval but environment.corpus (--corpus FILE.jsonl) is missing.");
+            if (string.IsNullOrEmpty(Corpus) && string.IsNullOrEmpty(Index) && Retriever.Url is null) errors.Add(
+                "environment.kind is retrieval but environment.corpus (--corpus FILE.jsonl) is missing, "
+                + "and so are environment.index and environment.retriever.url.");
+            if (!string.IsNullOrEmpty(Index) && Retriever.Url is not null) errors.Add(
+                "environment.index and environment.retriever.url are both set, but searches go to one of them.");
             if (string.IsNullOrEmpty(Tasks)) errors.Add(
                 "environment.kind is retrieval but environment.tasks (--tasks FILE.jsonl) is missing.");
         }
@@ -122,12 +130,17 @@ public sealed record EnvironmentConfig
         {
             if (!string.IsNullOrEmpty(Corpus)) errors.Add(
                 "environment.corpus is set but environment.kind is worlds, which makes up its own.");
+            if (!string.IsNullOrEmpty(Index)) errors.Add(
+                "environment.index is set but environment.kind is worlds, which makes up its own passages.");
+            if (Retriever.Url is not null) errors.Add(
+                "environment.retriever.url is set but environment.kind is worlds, which makes up its own passages.");
             if (!string.IsNullOrEmpty(Tasks)) errors.Add(
                 "environment.tasks is set but environment.kind is worlds, which makes up its own.");
         }
 
         errors.AddRange(Worlds.Validate().Select(e => $"environment.{e}"));
         errors.AddRange(WorldsExpert.Validate().Select(e => $"environment.{e}"));
+        errors.AddRange(Retriever.Validate().Select(e => $"environment.{e}"));
         errors.AddRange(Retrieval.Validate().Select(e => $"environment.{e}"));
         errors.AddRange(RetrievalExpert.Validate().Select(e => $"environment.{e}"));
         if (HeldOutFraction is not (>= 0 and < 1)) errors.Add($"environment.held_out_fraction is {HeldOutFraction}; it must be in [0, 1).");

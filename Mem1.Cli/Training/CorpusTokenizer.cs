@@ -1,4 +1,3 @@
-using System.Text.Json;
 using Mem1.Environments.Tasks;
 using Mem1.Model;
 using Mem1.Model.Tokenizers;
@@ -15,15 +14,15 @@ internal static class CorpusTokenizer
     // Merges settle long before this much text; reading more of a large corpus would only delay the first update.
     private const long MaxCharacters = 20_000_000;
 
-    /// <summary>Trains on the corpus, as far as the bound reaches, and on all questions and answers.</summary>
-    /// <param name="corpus">A file that the index has already accepted, so every line is sound.</param>
+    /// <summary>Trains on the passages, as far as the bound reaches, and on all questions and answers.</summary>
+    /// <param name="passages">Contents of the corpus's passages.</param>
     /// <param name="tasks">Questions and answers.</param>
     /// <param name="prompts">Prompts as episodes begin with, so that their fixed wording becomes few tokens.</param>
     /// <param name="vocabulary">Size of the vocabulary.</param>
-    public static ITokenizer Train(string corpus, TaskFile tasks, IEnumerable<string> prompts, int vocabulary) =>
-        BpeTrainer.Train(prompts.Concat(Texts(corpus, tasks)), vocabulary, Tags);
+    public static ITokenizer Train(IEnumerable<string> passages, TaskFile tasks, IEnumerable<string> prompts, int vocabulary) =>
+        BpeTrainer.Train(prompts.Concat(Texts(passages, tasks)), vocabulary, Tags);
 
-    private static IEnumerable<string> Texts(string corpus, TaskFile tasks)
+    private static IEnumerable<string> Texts(IEnumerable<string> passages, TaskFile tasks)
     {
         foreach (var objective in tasks.Objectives)
         {
@@ -32,12 +31,11 @@ internal static class CorpusTokenizer
         }
 
         long characters = 0;
-        foreach (var line in File.ReadLines(corpus).Where(l => l.Length > 0))
+        foreach (var passage in passages)
         {
             if (characters > MaxCharacters) yield break;
-            characters += line.Length;
-            using var json = JsonDocument.Parse(line);
-            yield return json.RootElement.GetProperty("contents").GetString()!;
+            characters += passage.Length;
+            yield return passage;
         }
     }
 }

@@ -56,12 +56,10 @@ internal sealed class EnvironmentSet : IDisposable
         }
 
         var tasks = TaskFile.Load(e.Tasks!);
-        var index = CorpusIndex.OpenOrBuild(
-            e.Corpus!,
-            progress: new Inline<IndexProgress>(p =>
-                progress(p.TotalBytes == 0 ? 1 : (double)p.BytesRead / p.TotalBytes, $"{p.Documents:N0} passages")),
-            cancellationToken: cancellationToken);
-        var factory = new RetrievalQaFactory(new IndexRetriever(index), e.Retrieval);
+        var remote = e.Retriever.Url is null ? null : new RemoteRetriever(e.Retriever);
+        var index = remote is null ? OpenIndex(e, progress, cancellationToken) : null;
+        IRetriever retriever = remote is null ? new IndexRetriever(index!) : remote;
+        var factory = new RetrievalQaFactory(retriever, e.Retrieval);
         var training = tasks.Source("train", TaskSplit.Train, e.HeldOutFraction);
         return new EnvironmentSet(
             factory,
@@ -69,10 +67,29 @@ internal sealed class EnvironmentSet : IDisposable
             tasks.Source("held-out", e.HeldOutFraction > 0 ? TaskSplit.HeldOut : TaskSplit.All, e.HeldOutFraction),
             new RetrievalQaExpert(e.Retrieval, e.RetrievalExpert),
             () => CorpusTokenizer.Train(
-                e.Corpus!, tasks,
+                Passages(index, e, progress, cancellationToken), tasks,
                 Enumerable.Range(0, PromptsForTokenizer).Select(i => factory.Create(training.Get(i, e.MaxObjectives, 0), 0).Prompt),
                 config.Model.VocabularySize),
-            responseLimit: null, index);
+            responseLimit: null, index ?? (IDisposable?)remote);
+    }
+
+    private static CorpusIndex OpenIndex(EnvironmentConfig e, Action<double, string> progress, CancellationToken cancellationToken) =>
+        string.IsNullOrEmpty(e.Corpus)
+            ? CorpusIndex.Open(e.Index!)
+            : CorpusIndex.OpenOrBuild(
+                e.Corpus,
+                string.IsNullOrEmpty(e.Index) ? null : e.Index,
+                new Inline<IndexProgress>(p =>
+                    progress(p.TotalBytes == 0 ? 1 : (double)p.BytesRead / p.TotalBytes, $"{p.Documents:N0} passages")),
+                cancellationToken);
+
+    /// <summary>The corpus for a new tokenizer. With a search service there may be none; a byte-level vocabulary then knows the tasks' words.</summary>
+    private static IEnumerable<string> Passages(
+        CorpusIndex? open, EnvironmentConfig e, Action<double, string> progress, CancellationToken cancellationToken)
+    {
+        if (open is null && string.IsNullOrEmpty(e.Corpus)) yield break;
+        using var own = open is null ? OpenIndex(e, progress, cancellationToken) : null;
+        foreach (var passage in (open ?? own)!.Passages()) yield return passage.Contents;
     }
 
     public void Dispose() => _index?.Dispose();

@@ -139,6 +139,19 @@ public sealed class CorpusIndex : ISearchIndex
         }
     }
 
+    /// <summary>All passages in corpus order, read as they are asked for.</summary>
+    public IEnumerable<Passage> Passages()
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        using var connection = new SqliteConnection(_connectionString);
+        connection.Open();
+        using SqliteCommand command = connection.CreateCommand();
+        command.CommandText = "SELECT id, contents FROM documents ORDER BY number";
+        using SqliteDataReader rows = command.ExecuteReader();
+        while (rows.Read())
+            yield return new Passage(rows.GetString(0), rows.GetString(1));
+    }
+
     /// <summary>Closes the connections; searches still running finish first and close theirs.</summary>
     public void Dispose()
     {
