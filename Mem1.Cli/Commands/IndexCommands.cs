@@ -146,7 +146,8 @@ internal static class IndexCommands
         public void Report(IndexProgress value)
         {
             var now = watch.Elapsed;
-            if (!value.Finishing && now - _last < (_live ? s_screenEvery : s_logEvery)) return;
+            // A build too short for a line of progress in a log needs none at its end either.
+            if (!(value.Finishing && (_live || _shown)) && now - _last < (_live ? s_screenEvery : s_logEvery)) return;
             _last = now;
             var share = value.TotalBytes == 0 ? 1 : (double)value.BytesRead / value.TotalBytes;
             var text = value.Finishing

@@ -18,7 +18,7 @@ internal sealed record RetrieveRequest(IReadOnlyList<string> Queries, int TopK, 
     public static RetrieveRequest Read(JsonElement body, int standardTopK)
     {
         if (body.ValueKind != JsonValueKind.Object) throw new RetrieveRequestException("The body must be a JSON object with the field \"queries\".");
-        if (!body.TryGetProperty("queries", out var queries) || queries.ValueKind != JsonValueKind.Array || queries.GetArrayLength() == 0)
+        if (!TryField(body, "queries", out var queries) || queries.ValueKind != JsonValueKind.Array || queries.GetArrayLength() == 0)
             throw new RetrieveRequestException("\"queries\" must be a list of at least one string.");
         if (queries.GetArrayLength() > RetrieverServer.MaxQueries)
         {
@@ -36,6 +36,18 @@ internal sealed record RetrieveRequest(IReadOnlyList<string> Queries, int TopK, 
         }
 
         return new RetrieveRequest(texts, topK, ScoresOf(body));
+    }
+
+    private static bool TryField(JsonElement body, string field, out JsonElement value)
+    {
+        try
+        {
+            return body.TryGetProperty(field, out value);
+        }
+        catch (InvalidOperationException)
+        {
+            throw new RetrieveRequestException("The body holds a name of a field that is not Unicode text.");
+        }
     }
 
     private static string Text(JsonElement query, int number)
@@ -57,7 +69,7 @@ internal sealed record RetrieveRequest(IReadOnlyList<string> Queries, int TopK, 
 
     private static int TopKOf(JsonElement body, int standard)
     {
-        if (!body.TryGetProperty("topk", out var value) || value.ValueKind == JsonValueKind.Null) return standard;
+        if (!TryField(body, "topk", out var value) || value.ValueKind == JsonValueKind.Null) return standard;
         if (value.ValueKind != JsonValueKind.Number || !value.TryGetInt32(out var topK) || topK is < 0 or > RetrieverServer.MaxTopK)
             throw new RetrieveRequestException($"\"topk\" must be a whole number from 0 (the server's default) to {RetrieverServer.MaxTopK}.");
         return topK == 0 ? standard : topK;
@@ -65,7 +77,7 @@ internal sealed record RetrieveRequest(IReadOnlyList<string> Queries, int TopK, 
 
     private static bool ScoresOf(JsonElement body)
     {
-        if (!body.TryGetProperty("return_scores", out var value)) return false;
+        if (!TryField(body, "return_scores", out var value)) return false;
         return value.ValueKind is JsonValueKind.True or JsonValueKind.False
             ? value.GetBoolean()
             : throw new RetrieveRequestException("\"return_scores\" must be true or false.");

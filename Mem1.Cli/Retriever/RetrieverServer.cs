@@ -27,8 +27,14 @@ internal sealed class RetrieverServer : IAsyncDisposable
     /// <summary>Passages in a reply: some ten megabytes.</summary>
     public const int MaxPassages = 16_384;
 
+    // Up to this size, a body that is too large is read to its end and dropped, so that its sender gets the answer and not a broken
+    // connection; a larger one is cut off.
+    private const int MaxDroppedBytes = 64 << 20;
+
     // Requests under way get this long to end when the server stops.
     private static readonly TimeSpan s_stopLimit = TimeSpan.FromSeconds(10);
+
+    private static readonly string TooLarge = $"The body is longer than {MaxBodyBytes} bytes; send fewer queries at once.";
 
     private readonly WebApplication _application;
 
@@ -52,7 +58,7 @@ internal sealed class RetrieverServer : IAsyncDisposable
         {
             kestrel.Listen(address, port);
             kestrel.AddServerHeader = false;
-            kestrel.Limits.MaxRequestBodySize = MaxBodyBytes;
+            kestrel.Limits.MaxRequestBodySize = MaxDroppedBytes;
         });
         builder.Services.AddRoutingCore();
         builder.Services.AddLogging();
@@ -88,7 +94,13 @@ internal sealed class RetrieverServer : IAsyncDisposable
         RetrieveRequest request;
         try
         {
-            using var json = await JsonDocument.ParseAsync(context.Request.Body, cancellationToken: context.RequestAborted).ConfigureAwait(false);
+            if (await ReadBody(context).ConfigureAwait(false) is not { } body)
+            {
+                await Refuse(context, StatusCodes.Status413PayloadTooLarge, TooLarge).ConfigureAwait(false);
+                return;
+            }
+
+            using var json = JsonDocument.Parse(body);
             request = RetrieveRequest.Read(json.RootElement, standardTopK);
         }
         catch (RetrieveRequestException e)
@@ -106,7 +118,7 @@ internal sealed class RetrieverServer : IAsyncDisposable
         catch (BadHttpRequestException e)
         {
             var sentence = e.StatusCode == StatusCodes.Status413PayloadTooLarge
-                ? $"The body is longer than {MaxBodyBytes} bytes; send fewer queries at once."
+                ? TooLarge
                 : $"The request is not valid HTTP ({e.Message.TrimEnd('.')}).";
             await Refuse(context, e.StatusCode, sentence).ConfigureAwait(false);
             return;
@@ -133,6 +145,23 @@ internal sealed class RetrieverServer : IAsyncDisposable
 
         writer.WriteEndArray();
         writer.WriteEndObject();
+    }
+
+    /// <summary>The whole body, or null when it is too large.</summary>
+    private static async Task<ReadOnlyMemory<byte>?> ReadBody(HttpContext context)
+    {
+        var body = new MemoryStream();
+        var part = new byte[65536];
+        var tooLarge = false;
+        while (await context.Request.Body.ReadAsync(part, context.RequestAborted).ConfigureAwait(false) is > 0 and var read)
+        {
+            tooLarge |= body.Length + read > MaxBodyBytes;
+            if (!tooLarge) body.Write(part, 0, read);
+        }
+
+        // Not in one expression: null would become an empty body.
+        if (tooLarge) return null;
+        return body.GetBuffer().AsMemory(0, (int)body.Length);
     }
 
     /// <summary>With scores {"document": {...}, "score": s}, without them the document alone.</summary>

@@ -44,7 +44,7 @@ internal static class RetrieverReply
         using (json)
         {
             JsonElement root = json.RootElement;
-            if (root.ValueKind != JsonValueKind.Object || !root.TryGetProperty("result", out JsonElement result))
+            if (root.ValueKind != JsonValueKind.Object || !TryField(root, "result", out JsonElement result))
                 throw Bad("is not an object with the field \"result\"");
             if (result.ValueKind != JsonValueKind.Array || result.GetArrayLength() != 1 || result[0].ValueKind != JsonValueKind.Array)
                 throw Bad("does not hold one list for the one query in \"result\"");
@@ -61,10 +61,10 @@ internal static class RetrieverReply
 
     private static SearchHit Hit(JsonElement hit, int rank)
     {
-        if (hit.ValueKind != JsonValueKind.Object || !hit.TryGetProperty("document", out JsonElement document))
+        if (hit.ValueKind != JsonValueKind.Object || !TryField(hit, "document", out JsonElement document))
             return new SearchHit(Document(hit, rank), 0);
         double score = 0;
-        if (hit.TryGetProperty("score", out JsonElement value)
+        if (TryField(hit, "score", out JsonElement value)
             && (value.ValueKind != JsonValueKind.Number || !value.TryGetDouble(out score) || !double.IsFinite(score)))
             throw Bad($"has no number as the score of hit {rank}");
         return new SearchHit(Document(document, rank), score);
@@ -77,7 +77,7 @@ internal static class RetrieverReply
         if (document.ValueKind != JsonValueKind.Object)
             throw Bad($"has {Json.Describe(document)} where the document of hit {rank} should be");
         string id = $"{rank}";
-        if (document.TryGetProperty("id", out JsonElement name))
+        if (TryField(document, "id", out JsonElement name))
         {
             id = name.ValueKind switch
             {
@@ -86,13 +86,16 @@ internal static class RetrieverReply
                 _ => throw Bad($"has {Json.Describe(name)} as the id of hit {rank}"),
             };
         }
-        if (document.TryGetProperty("contents", out JsonElement contents) && contents.ValueKind != JsonValueKind.Null)
+        if (TryField(document, "contents", out JsonElement contents) && contents.ValueKind != JsonValueKind.Null)
             return new Passage(id, Text(contents, rank));
-        if (!document.TryGetProperty("text", out JsonElement text))
+        if (!TryField(document, "text", out JsonElement text))
             throw Bad($"has neither \"contents\" nor \"text\" in the document of hit {rank}");
-        string title = document.TryGetProperty("title", out JsonElement heading) ? Text(heading, rank).ReplaceLineEndings(" ") : "";
+        string title = TryField(document, "title", out JsonElement heading) ? Text(heading, rank).ReplaceLineEndings(" ") : "";
         return new Passage(id, title + "\n" + Text(text, rank));
     }
+
+    private static bool TryField(JsonElement element, string field, out JsonElement value) =>
+        Json.TryField(element, field, out value) ?? throw Bad("holds a name of a field that is not text");
 
     private static string Text(JsonElement value, int rank)
     {
