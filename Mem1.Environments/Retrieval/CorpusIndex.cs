@@ -14,7 +14,7 @@ namespace Mem1.Environments.Retrieval;
 /// <param name="TotalBytes">Size of the corpus file in bytes.</param>
 public sealed record IndexProgress(long Documents, long BytesRead, long TotalBytes)
 {
-    /// <summary>Whether the corpus is read and the index is being finished; that takes about a third of the reading's time.</summary>
+    /// <summary>Whether the corpus is read and only the ids are checked and the postings written.</summary>
     public bool Finishing { get; init; }
 }
 
