@@ -34,5 +34,8 @@ internal static class LeaseReader
     /// <summary>The task as the environment's factory takes it.</summary>
     public static EnvironmentTask Task(TaskLease lease) => new(
         lease.TaskId,
-        [.. lease.Task.Objectives.Select(o => new Objective(o.Id, o.Question, [.. o.GoldenAnswers]))]);
+        [.. lease.Task.Objectives.Select(o => new Objective(o.Id, o.Question, [.. o.GoldenAnswers]))])
+    {
+        Environment = lease.Task.Environment,
+    };
 }

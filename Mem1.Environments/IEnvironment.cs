@@ -9,7 +9,11 @@ public sealed record Objective(string Id, string Question, IReadOnlyList<string>
 /// <summary>What one episode is about: one or more objectives asked together (the composition of MEM1, section 4.1).</summary>
 /// <param name="Id">Identifier, unique within a run.</param>
 /// <param name="Objectives">The objectives in the order they are asked; never empty.</param>
-public sealed record EnvironmentTask(string Id, IReadOnlyList<Objective> Objectives);
+public sealed record EnvironmentTask(string Id, IReadOnlyList<Objective> Objectives)
+{
+    /// <summary>Name of the environment within a mix that the task belongs to; empty without a mix.</summary>
+    public string Environment { get; init; } = "";
+}
 
 /// <summary>Why an episode ended.</summary>
 public enum EpisodeEnd

@@ -52,8 +52,11 @@ internal static class TrainCommand
         var corpus = new Option<FileInfo?>("--corpus") { Description = "Passages: jsonl with id and contents", HelpName = "FILE.jsonl" };
         var tasks = new Option<FileInfo?>("--tasks")
         {
-            Description = "Questions: jsonl with id, question and golden_answers",
-            HelpName = "FILE.jsonl"
+            Description = "Questions (jsonl with id, question and golden_answers) or composed tasks", HelpName = "FILE.jsonl",
+        };
+        var env = new Option<FileInfo?>("--env")
+        {
+            Description = "An environment of your own (docs/environments.md)", HelpName = "ASSEMBLY.dll",
         };
         var json = new Option<bool>("--json") { Description = "One JSON object per update on standard output" };
         var command = new Command(
@@ -65,6 +68,7 @@ internal static class TrainCommand
               ./mem1 train                                       the built-in tiny agent, from its cloned checkpoint
               ./mem1 train --from-scratch --seed 2 --name two    clone the expert first
               ./mem1 train --corpus C.jsonl --tasks T.jsonl      questions over your own passages
+              ./mem1 train --env bin/Release/net10.0/Mine.dll    an environment of your own
               ./mem1 train --set ppo.clip=0.1 --updates 200
               ./mem1 train --resume                              go on with the last run
               ./mem1 train --json | jq .reward_mean
@@ -72,7 +76,7 @@ internal static class TrainCommand
             A run's folder holds config.yaml (everything it depends on), metrics.jsonl, trajectories.jsonl, reward.svg and checkpoints/.
             """)
         {
-            config, set, name, runs, resume, updates, seed, serial, scratch, cloneOnly, quick, corpus, tasks, json,
+            config, set, name, runs, resume, updates, seed, serial, scratch, cloneOnly, quick, corpus, tasks, env, json,
         };
         // On a thread of its own: gradient mode, dispose scopes and the count of live tensors belong to it. It must not block this one
         // either, or Ctrl-C would find nobody waiting for it.
@@ -91,12 +95,16 @@ internal static class TrainCommand
             var runsFolder = parse.GetValue(runs)!.FullName;
             var resuming = parse.GetResult(resume) is not null;
             if (resuming && (parse.GetValue(config) is not null || parse.GetValue(name) is not null || parse.GetValue(scratch)
-                || parse.GetValue(quick) || parse.GetValue(corpus) is not null || parse.GetValue(tasks) is not null))
+                || parse.GetValue(quick) || parse.GetValue(corpus) is not null || parse.GetValue(tasks) is not null
+                || parse.GetValue(env) is not null))
             {
                 throw new UserErrorException(
-                    "--resume goes on with the run's own config.yaml, so --config, --name, --from-scratch, --quick, --corpus and --tasks "
-                    + "do not go with it.");
+                    "--resume goes on with the run's own config.yaml, so --config, --name, --from-scratch, --quick, --corpus, --tasks "
+                    + "and --env do not go with it.");
             }
+
+            if (parse.GetValue(env) is not null && (parse.GetValue(corpus) is not null || parse.GetValue(tasks) is not null))
+                throw new UserErrorException("--env brings its own tasks, so --corpus and --tasks do not go with it.");
 
             using var folder = resuming
                 ? RunFolder.Resume(runsFolder, parse.GetValue(resume))
@@ -105,10 +113,10 @@ internal static class TrainCommand
                 ? Continued(folder, overrides)
                 : Started(
                     parse.GetValue(config)?.FullName, overrides, parse.GetValue(name), parse.GetValue(corpus)?.FullName,
-                    parse.GetValue(tasks)?.FullName, parse.GetValue(quick), parse.GetValue(scratch)));
+                    parse.GetValue(tasks)?.FullName, parse.GetValue(env)?.FullName, parse.GetValue(quick), parse.GetValue(scratch)));
             using var reporter = Reporters.Create(
                 parse.GetValue(json),
-                Enumerable.Range(run.Environment.MinObjectives, run.Environment.MaxObjectives - run.Environment.MinObjectives + 1));
+                Enumerable.Range(run.Environment.LeastObjectives(), run.Environment.MostObjectives() - run.Environment.LeastObjectives() + 1));
             if (folder is not null)
                 return new TrainRun(run, given, folder, reporter, resume: true, parse.GetValue(cloneOnly)).Run(cancellationToken);
 
@@ -128,17 +136,22 @@ internal static class TrainCommand
 
     /// <summary>The config of a new run: preset, file, then what the command line says.</summary>
     private static (RunConfig Config, IReadOnlySet<string> Given) Started(
-        string? file, List<string> overrides, string? name, string? corpus, string? tasks, bool quick, bool scratch)
+        string? file, List<string> overrides, string? name, string? corpus, string? tasks, string? env, bool quick, bool scratch)
     {
-        var (run, given) = ConfigFile.Load(file, overrides, Presets.For(corpus, tasks, quick, scratch));
+        var (run, given) = ConfigFile.Load(file, overrides, Presets.For(corpus, tasks, quick, scratch, env));
         var e = run.Environment;
         // Paths are written down whole, so that the run can be resumed from another folder.
         return (run with
         {
             Name = name ?? run.Name,
-            Environment = e with { Corpus = Whole(corpus ?? e.Corpus), Tasks = Whole(tasks ?? e.Tasks), Index = Whole(e.Index) },
+            Environment = WithWholePaths(e with { Corpus = corpus ?? e.Corpus, Tasks = tasks ?? e.Tasks }),
             Model = run.Model.From is "new" or "built-in" or "" ? run.Model : run.Model with { From = Path.GetFullPath(run.Model.From) },
         }, given);
+
+        static EnvironmentConfig WithWholePaths(EnvironmentConfig e) => e with
+        {
+            Corpus = Whole(e.Corpus), Tasks = Whole(e.Tasks), Index = Whole(e.Index), Assembly = Whole(e.Assembly), Mix = [.. e.Mix.Select(WithWholePaths)],
+        };
 
         static string? Whole(string? path) => string.IsNullOrEmpty(path) ? path : Path.GetFullPath(path);
     }

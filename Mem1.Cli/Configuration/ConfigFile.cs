@@ -112,10 +112,33 @@ internal static class ConfigFile
                 continue;
             }
 
+            given.Add($"{prefix}{key}");
+            if (SectionOfList(propertyType) is { } item)
+            {
+                into.Children[new YamlScalarNode(key)] = Sections(value, item, $"{prefix}{key}", where, source);
+                continue;
+            }
+
             CheckScalar(value, propertyType, $"{prefix}{key}", where);
             into.Children[new YamlScalarNode(key)] = value;
-            given.Add($"{prefix}{key}");
         }
+    }
+
+    /// <summary>The record of a list of records; null for any other type.</summary>
+    private static Type? SectionOfList(Type type) =>
+        type.IsGenericType && type.GetGenericTypeDefinition() == typeof(IReadOnlyList<>) && type.GetGenericArguments()[0] is var item
+        && item.IsClass && item != typeof(string) ? item : null;
+
+    private static YamlSequenceNode Sections(YamlNode value, Type item, string key, string where, string source)
+    {
+        if (value is not YamlSequenceNode list || !list.All(i => i is YamlMappingNode))
+            throw new UserErrorException($"{where}: \"{key}\" must be a list whose items hold keys and values, as in [{{from_update: 1}}].");
+        return new YamlSequenceNode(list.Select((node, i) =>
+        {
+            var section = new YamlMappingNode();
+            Merge(section, (YamlMappingNode)node, item, $"{key}[{i}].", source, []);
+            return section;
+        }));
     }
 
     private static void CheckScalar(YamlNode value, Type type, string key, string where)
@@ -162,7 +185,9 @@ internal static class ConfigFile
         using (var writer = new StringWriter(text, CultureInfo.InvariantCulture))
             new YamlStream(new YamlDocument(root)).Save(writer, assignAnchors: false);
         return new DeserializerBuilder().WithNamingConvention(Naming).WithEnumNamingConvention(Naming)
-            .WithTypeMapping<IReadOnlyList<int>, List<int>>().Build().Deserialize<RunConfig>(text.ToString());
+            .WithTypeMapping<IReadOnlyList<int>, List<int>>()
+            .WithTypeMapping<IReadOnlyList<EnvironmentConfig>, List<EnvironmentConfig>>()
+            .WithTypeMapping<IReadOnlyList<CurriculumStage>, List<CurriculumStage>>().Build().Deserialize<RunConfig>(text.ToString());
     }
 
     private static string Innermost(Exception e)

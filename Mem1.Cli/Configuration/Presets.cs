@@ -1,3 +1,4 @@
+using Mem1.Environments.Tasks;
 using Mem1.Learner;
 using Mem1.Model;
 
@@ -7,9 +8,9 @@ namespace Mem1.Cli.Configuration;
 internal static class Presets
 {
     /// <summary>The config a command line starts from, before a config file and single settings.</summary>
-    public static RunConfig For(string? corpus, string? tasks, bool quick, bool fromScratch)
+    public static RunConfig For(string? corpus, string? tasks, bool quick, bool fromScratch, string? assembly = null)
     {
-        var config = corpus is null && tasks is null ? new RunConfig() : Retrieval(corpus, tasks);
+        var config = assembly is not null ? Own(assembly) : corpus is null && tasks is null ? new RunConfig() : Retrieval(corpus, tasks);
         if (fromScratch) config = config with { Model = config.Model with { From = "new" } };
         return quick ? Quick(config) : config;
     }
@@ -19,12 +20,38 @@ internal static class Presets
     /// observation, so
     /// positions and limits are larger than the worlds', and batches smaller to keep an update within seconds.
     /// </summary>
-    private static RunConfig Retrieval(string? corpus, string? tasks) => new()
+    private static RunConfig Retrieval(string? corpus, string? tasks)
+    {
+        var config = Small();
+        // Composed tasks say themselves how many objectives there are.
+        if (tasks is null || !File.Exists(tasks) || TaskFile.Load(tasks) is not { IsComposed: true } composed)
+            return config with { Environment = config.Environment with { Corpus = corpus, Tasks = tasks } };
+        int[] counts = [.. composed.Entries.Select(t => t.Task.Objectives.Count).Distinct().Order()];
+        return config with
+        {
+            Environment = config.Environment with { Corpus = corpus, Tasks = tasks, MinObjectives = counts[0], MaxObjectives = counts[^1] },
+            // A number of which there is one task has none held out.
+            Evaluation = config.Evaluation with { Objectives = [.. counts.Where(n => composed.Entries.Count(t => t.Task.Objectives.Count == n) > 1)] },
+        };
+    }
+
+    private static RunConfig Own(string assembly)
+    {
+        var config = Small();
+        return config with
+        {
+            Name = "own",
+            Environment = config.Environment with { Kind = EnvironmentKind.Assembly, Assembly = assembly, MaxObjectives = 1 },
+            Evaluation = config.Evaluation with { Objectives = [1] },
+        };
+    }
+
+    private static RunConfig Small() => new()
     {
         Name = "retrieval",
         Environment = new EnvironmentConfig
         {
-            Kind = EnvironmentKind.Retrieval, Corpus = corpus, Tasks = tasks, MinObjectives = 1, MaxObjectives = 2,
+            Kind = EnvironmentKind.Retrieval, MinObjectives = 1, MaxObjectives = 2,
         },
         Model = new ModelSection { From = "new", MaxPositions = 2048 },
         Rollout = new RolloutConfig { EpisodesPerUpdate = 16, MaxEpisodes = 16, MaxObservationTokens = 512 },

@@ -1,6 +1,7 @@
 // Keeps: a run is described by this record alone. config.yaml in a run folder is this record written out, so a run can be repeated from it.
 using Mem1.Environments.Qa;
 using Mem1.Environments.Retrieval;
+using Mem1.Environments.Tasks;
 using Mem1.Environments.Worlds;
 using Mem1.Learner;
 using Mem1.Model;
@@ -60,13 +61,13 @@ public sealed record RunConfig
             + $"({Model.MaxPositions}).");
         Check(Ppo.MiniBatches <= Rollout.EpisodesPerUpdate,
             $"ppo.mini_batches ({Ppo.MiniBatches}) exceeds rollout.episodes_per_update ({Rollout.EpisodesPerUpdate}).");
-        Check(Environment.Kind != EnvironmentKind.Worlds || Evaluation.Objectives.All(o => o <= WorldsOptions.MaxObjectives),
+        Check(!Environment.HasWorlds() || Evaluation.Objectives.All(o => o <= WorldsOptions.MaxObjectives),
             $"evaluation.objectives asks for more than the worlds' {WorldsOptions.MaxObjectives} objectives.");
-        Check(Environment.Kind != EnvironmentKind.Worlds || Environment.MaxObjectives <= WorldsOptions.MaxObjectives,
-            $"environment.max_objectives ({Environment.MaxObjectives}) is above the worlds' {WorldsOptions.MaxObjectives}.");
-        Check(Environment.Kind == EnvironmentKind.Worlds || Model.From != "built-in",
-            "model.from is built-in but environment.kind is retrieval: the built-in model knows the worlds' words only; "
-            + "use new or a checkpoint folder.");
+        Check(!Environment.HasWorlds() || Environment.MostObjectives() <= WorldsOptions.MaxObjectives,
+            $"environment.max_objectives ({Environment.MostObjectives()}) is above the worlds' {WorldsOptions.MaxObjectives}.");
+        Check(Environment.HasWorlds() || Model.From != "built-in",
+            $"model.from is built-in but environment.kind is {Environment.Kind.ToString().ToLowerInvariant()}: the built-in model "
+            + "knows the worlds' words only; use new or a checkpoint folder.");
         Check(!(Serial && Rollout.Threads > 1), $"serial is on but rollout.threads is {Rollout.Threads}; serial runs use 1.");
         return errors;
     }
@@ -79,6 +80,10 @@ public enum EnvironmentKind
     Worlds,
     /// <summary>Question answering over a corpus file.</summary>
     Retrieval,
+    /// <summary>The user's own, from an assembly (docs/environments.md).</summary>
+    Assembly,
+    /// <summary>Several of the others in proportions, for one model.</summary>
+    Mix,
 }
 
 /// <summary>Where tasks and observations come from.</summary>
@@ -94,10 +99,18 @@ public sealed record EnvironmentConfig
     public RemoteRetrieverOptions Retriever { get; init; } = new();
     /// <summary>Task file (jsonl with id, question and golden_answers); retrieval only.</summary>
     public string? Tasks { get; init; }
-    /// <summary>Fewest objectives of a training task.</summary>
+    /// <summary>Assembly with an environment of the user's own; assembly only.</summary>
+    public string? Assembly { get; init; }
+    /// <summary>The environments of a mix; their shares, files and options count, the numbers of objectives are those of the mix. Mix only.</summary>
+    public IReadOnlyList<EnvironmentConfig> Mix { get; init; } = [];
+    /// <summary>Share of the tasks, in proportion to the other environments of a mix; only within a mix.</summary>
+    public double Share { get; init; } = 1;
+    /// <summary>Fewest objectives of a training task, before the first stage of the curriculum.</summary>
     public int MinObjectives { get; init; } = 1;
     /// <summary>Most objectives of a training task; the number is drawn evenly.</summary>
     public int MaxObjectives { get; init; } = 4;
+    /// <summary>Numbers of objectives from some updates on, in the order of the updates; empty for the same ones all along.</summary>
+    public IReadOnlyList<CurriculumStage> Curriculum { get; init; } = [];
     /// <summary>The made-up worlds; worlds only.</summary>
     public WorldsOptions Worlds { get; init; } = new();
     /// <summary>How often the scripted expert errs; worlds only.</summary>
@@ -116,6 +129,31 @@ public sealed record EnvironmentConfig
         if (MinObjectives < 1) errors.Add($"environment.min_objectives is {MinObjectives}; it must be at least 1.");
         if (MaxObjectives < MinObjectives)
             errors.Add($"environment.max_objectives ({MaxObjectives}) is below environment.min_objectives ({MinObjectives}).");
+        if (MaxObjectives > TaskFile.MaxObjectives)
+            errors.Add($"environment.max_objectives is {MaxObjectives}; it must be at most {TaskFile.MaxObjectives}.");
+        for (var i = 0; i < Curriculum.Count; i++)
+        {
+            var stage = Curriculum[i];
+            if (stage.MinObjectives < 1 || stage.MaxObjectives < stage.MinObjectives || stage.MaxObjectives > TaskFile.MaxObjectives)
+            {
+                errors.Add($"environment.curriculum[{i}] asks for {stage.MinObjectives} to {stage.MaxObjectives} objectives; "
+                    + $"they must be in order and in 1 to {TaskFile.MaxObjectives}.");
+            }
+
+            if (stage.FromUpdate < 1 || (i > 0 && stage.FromUpdate <= Curriculum[i - 1].FromUpdate))
+                errors.Add($"environment.curriculum[{i}].from_update is {stage.FromUpdate}; "
+                    + "updates count from 1 and stages come in their order.");
+        }
+
+        if (Share is not (> 0 and < double.PositiveInfinity)) errors.Add($"environment.share is {Share}; it must be above 0.");
+        if (Kind == EnvironmentKind.Assembly && string.IsNullOrEmpty(Assembly))
+            errors.Add("environment.kind is assembly but environment.assembly (--env ASSEMBLY.dll) is missing.");
+        if (Kind != EnvironmentKind.Assembly && !string.IsNullOrEmpty(Assembly))
+            errors.Add($"environment.assembly is set but environment.kind is {Kind.ToString().ToLowerInvariant()}, which has no use for it.");
+        if (Kind == EnvironmentKind.Mix)
+            errors.AddRange(ValidateMix());
+        else if (Mix.Count > 0)
+            errors.Add($"environment.mix is set but environment.kind is {Kind.ToString().ToLowerInvariant()}; it must be mix.");
         if (Kind == EnvironmentKind.Retrieval)
         {
             if (string.IsNullOrEmpty(Corpus) && string.IsNullOrEmpty(Index) && Retriever.Url is null) errors.Add(
@@ -128,14 +166,13 @@ public sealed record EnvironmentConfig
         }
         else
         {
-            if (!string.IsNullOrEmpty(Corpus)) errors.Add(
-                "environment.corpus is set but environment.kind is worlds, which makes up its own.");
-            if (!string.IsNullOrEmpty(Index)) errors.Add(
-                "environment.index is set but environment.kind is worlds, which makes up its own passages.");
-            if (Retriever.Url is not null) errors.Add(
-                "environment.retriever.url is set but environment.kind is worlds, which makes up its own passages.");
-            if (!string.IsNullOrEmpty(Tasks)) errors.Add(
-                "environment.tasks is set but environment.kind is worlds, which makes up its own.");
+            var kind = Kind.ToString().ToLowerInvariant();
+            var why = Kind == EnvironmentKind.Mix ? "whose parts have their own" : "which makes up its own";
+            if (!string.IsNullOrEmpty(Corpus)) errors.Add($"environment.corpus is set but environment.kind is {kind}, {why}.");
+            if (!string.IsNullOrEmpty(Index)) errors.Add($"environment.index is set but environment.kind is {kind}, {why} passages.");
+            if (Retriever.Url is not null)
+                errors.Add($"environment.retriever.url is set but environment.kind is {kind}, {why} passages.");
+            if (!string.IsNullOrEmpty(Tasks)) errors.Add($"environment.tasks is set but environment.kind is {kind}, {why}.");
         }
 
         errors.AddRange(Worlds.Validate().Select(e => $"environment.{e}"));
@@ -145,6 +182,43 @@ public sealed record EnvironmentConfig
         errors.AddRange(RetrievalExpert.Validate().Select(e => $"environment.{e}"));
         if (HeldOutFraction is not (>= 0 and < 1)) errors.Add($"environment.held_out_fraction is {HeldOutFraction}; it must be in [0, 1).");
         return errors;
+    }
+
+    /// <summary>Whether the worlds are played, alone or in a mix.</summary>
+    public bool HasWorlds() => Kind == EnvironmentKind.Worlds || Mix.Any(m => m.Kind == EnvironmentKind.Worlds);
+
+    /// <summary>Fewest and most objectives of the training tasks of an update.</summary>
+    public (int Min, int Max) ObjectivesAt(long update) => Curriculum.LastOrDefault(s => s.FromUpdate <= update) is { } stage
+        ? (stage.MinObjectives, stage.MaxObjectives)
+        : (MinObjectives, MaxObjectives);
+
+    /// <summary>Fewest objectives of a training task of any update.</summary>
+    public int LeastObjectives() => Stages().Min(s => s.Min);
+
+    /// <summary>Most objectives of a training task of any update.</summary>
+    public int MostObjectives() => Stages().Max(s => s.Max);
+
+    /// <summary>Every range of objectives that comes up.</summary>
+    public IEnumerable<(int Min, int Max)> Stages() =>
+        Curriculum.Select(s => (s.MinObjectives, s.MaxObjectives)).Concat(
+            Curriculum is [{ FromUpdate: 1 }, ..] ? [] : [(MinObjectives, MaxObjectives)]);
+
+    private IEnumerable<string> ValidateMix()
+    {
+        if (Mix.Count == 0) yield return "environment.kind is mix but environment.mix has no environments.";
+        if (HasWorlds() && Mix.Any(m => m.Kind != EnvironmentKind.Worlds))
+        {
+            yield return "environment.mix has worlds beside other environments, but the worlds' tokenizer knows whole words only and the "
+                + "others share a byte-level one: mix environments of one tokenizer.";
+        }
+
+        for (var i = 0; i < Mix.Count; i++)
+        {
+            if (Mix[i].Kind == EnvironmentKind.Mix) yield return $"environment.mix[{i}].kind is mix; a mix holds no other mix.";
+            if (Mix[i].Curriculum.Count > 0) yield return $"environment.mix[{i}].curriculum is set; the curriculum of a mix is environment.curriculum.";
+            foreach (var error in Mix[i].Validate())
+                yield return error.Replace("environment.", $"environment.mix[{i}].", StringComparison.Ordinal);
+        }
     }
 }
 

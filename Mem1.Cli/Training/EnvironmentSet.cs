@@ -16,61 +16,88 @@ internal sealed class EnvironmentSet : IDisposable
     // Enough repetitions for the fixed wording of prompts to be merged whole.
     private const int PromptsForTokenizer = 200;
 
-    private readonly IDisposable? _index;
+    private IReadOnlyList<IDisposable> _open = [];
 
-    private EnvironmentSet(
-        IEnvironmentFactory factory, ITaskSource training, ITaskSource heldOut, IExpert expert, Func<ITokenizer> newTokenizer,
-        Func<int, int>? responseLimit, IDisposable? index)
-    {
-        (Factory, Training, HeldOut, Expert, NewTokenizer, ResponseLimit, _index) =
-            (factory, training, heldOut, expert, newTokenizer, responseLimit, index);
-    }
+    public required IEnvironmentFactory Factory { get; init; }
 
-    public IEnvironmentFactory Factory { get; }
+    public required ITaskSource Training { get; init; }
 
-    public ITaskSource Training { get; }
+    public required ITaskSource HeldOut { get; init; }
 
-    public ITaskSource HeldOut { get; }
-
-    public IExpert Expert { get; }
+    /// <summary>The scripted player; null when the environment has none.</summary>
+    public required IExpert? Expert { get; init; }
 
     /// <summary>Makes the tokenizer of a new model; may read the whole corpus.</summary>
-    public Func<ITokenizer> NewTokenizer { get; }
+    public Func<ITokenizer> NewTokenizer { get; private set; } = () => new WordLevelTokenizer(WorldsVocabulary.Words);
 
     /// <summary>The environment's own limit of one response in tokens, by number of objectives, if it has one.</summary>
-    public Func<int, int>? ResponseLimit { get; }
+    public Func<int, int>? ResponseLimit { get; init; }
+
+    /// <summary>Texts and tags from which a byte-level tokenizer is learnt; null for the worlds, which have words of their own.</summary>
+    private (Func<IEnumerable<string>> Texts, IReadOnlyList<string> Tags)? Learnt { get; init; }
 
     /// <summary>Opens the environment a config asks for.</summary>
     /// <param name="config">Validated.</param>
     /// <param name="progress">Told of index building: share done in [0, 1] and a few words.</param>
     /// <param name="cancellationToken">Stops building.</param>
+    /// <exception cref="UserErrorException">The environment cannot be had, or has no tasks of a number of objectives that is asked for.</exception>
     public static EnvironmentSet Open(RunConfig config, Action<double, string> progress, CancellationToken cancellationToken)
     {
         var e = config.Environment;
-        if (e.Kind == EnvironmentKind.Worlds)
+        var set = e.Kind == EnvironmentKind.Mix ? OpenMix(e, progress, cancellationToken) : OpenOne(e, progress, cancellationToken);
+        try
         {
-            var source = new WorldsTaskSource(e.Worlds);
-            return new EnvironmentSet(
-                new WorldsEnvironmentFactory(e.Worlds), source, source, new WorldsExpert(e.WorldsExpert),
-                () => new WordLevelTokenizer(WorldsVocabulary.Words), WorldsOptions.MaxResponseTokens, index: null);
+            RequireObjectives(config, set);
+        }
+        catch
+        {
+            set.Dispose();
+            throw;
         }
 
+        if (set.Learnt is not ({ } texts, { } tags)) return set;
+        set.NewTokenizer = () =>
+        {
+            var objectives = set.Training.ObjectiveCounts?[^1] ?? e.MostObjectives();
+            var prompts = Enumerable.Range(0, PromptsForTokenizer).Select(i => set.Factory.Create(set.Training.Get(i, objectives, 0), 0).Prompt);
+            return BpeTrainer.Train(prompts.Concat(texts()), config.Model.VocabularySize, [.. tags]);
+        };
+        return set;
+    }
+
+    private static EnvironmentSet OpenOne(EnvironmentConfig e, Action<double, string> progress, CancellationToken cancellationToken) => e.Kind switch
+    {
+        EnvironmentKind.Worlds => OpenWorlds(e),
+        EnvironmentKind.Retrieval => OpenRetrieval(e, progress, cancellationToken),
+        EnvironmentKind.Assembly => OpenAssembly(e),
+        _ => throw new ArgumentOutOfRangeException(nameof(e), e.Kind, "This kind does not stand alone."),
+    };
+
+    private static EnvironmentSet OpenWorlds(EnvironmentConfig e)
+    {
+        var source = new WorldsTaskSource(e.Worlds);
+        return new EnvironmentSet
+        {
+            Factory = new WorldsEnvironmentFactory(e.Worlds), Training = source, HeldOut = source, Expert = new WorldsExpert(e.WorldsExpert),
+            ResponseLimit = WorldsOptions.MaxResponseTokens,
+        };
+    }
+
+    private static EnvironmentSet OpenRetrieval(EnvironmentConfig e, Action<double, string> progress, CancellationToken cancellationToken)
+    {
         var tasks = TaskFile.Load(e.Tasks!);
+        var training = tasks.Source("train", TaskSplit.Train, e.HeldOutFraction);
+        var heldOut = tasks.Source("held-out", e.HeldOutFraction > 0 ? TaskSplit.HeldOut : TaskSplit.All, e.HeldOutFraction);
         var remote = e.Retriever.Url is null ? null : new RemoteRetriever(e.Retriever);
         var index = remote is null ? OpenIndex(e, progress, cancellationToken) : null;
         IRetriever retriever = remote is null ? new IndexRetriever(index!) : remote;
-        var factory = new RetrievalQaFactory(retriever, e.Retrieval);
-        var training = tasks.Source("train", TaskSplit.Train, e.HeldOutFraction);
-        return new EnvironmentSet(
-            factory,
-            training,
-            tasks.Source("held-out", e.HeldOutFraction > 0 ? TaskSplit.HeldOut : TaskSplit.All, e.HeldOutFraction),
-            new RetrievalQaExpert(e.Retrieval, e.RetrievalExpert),
-            () => CorpusTokenizer.Train(
-                Passages(index, e, progress, cancellationToken), tasks,
-                Enumerable.Range(0, PromptsForTokenizer).Select(i => factory.Create(training.Get(i, e.MaxObjectives, 0), 0).Prompt),
-                config.Model.VocabularySize),
-            responseLimit: null, index ?? (IDisposable?)remote);
+        return new EnvironmentSet
+        {
+            Factory = new RetrievalQaFactory(retriever, e.Retrieval), Training = training, HeldOut = heldOut,
+            Expert = new RetrievalQaExpert(e.Retrieval, e.RetrievalExpert),
+            Learnt = (() => CorpusTokenizer.Texts(Passages(index, e, progress, cancellationToken), tasks), CorpusTokenizer.Tags),
+            _open = [index ?? (IDisposable)remote!],
+        };
     }
 
     private static CorpusIndex OpenIndex(EnvironmentConfig e, Action<double, string> progress, CancellationToken cancellationToken) =>
@@ -92,7 +119,74 @@ internal sealed class EnvironmentSet : IDisposable
         foreach (var passage in (open ?? own)!.Passages()) yield return passage.Contents;
     }
 
-    public void Dispose() => _index?.Dispose();
+    private static EnvironmentSet OpenAssembly(EnvironmentConfig e)
+    {
+        var module = EnvironmentAssembly.Load(e.Assembly!);
+        // Every closing tag that the environment names, and the tag that it closes, is one token.
+        var factory = module.Factory;
+        string[] closing = [.. factory.StopStrings, factory.InternalStateEnd, factory.ObservationEnd];
+        string[] tags = [.. closing.Concat(closing.Where(t => t.StartsWith("</", StringComparison.Ordinal)).Select(t => "<" + t[2..])).Distinct()];
+        return new EnvironmentSet
+        {
+            Factory = factory, Training = module.Training, HeldOut = module.HeldOut, Expert = module.Expert, Learnt = (() => module.Texts, tags),
+            _open = module is IDisposable open ? [open] : [],
+        };
+    }
+
+    private static EnvironmentSet OpenMix(EnvironmentConfig e, Action<double, string> progress, CancellationToken cancellationToken)
+    {
+        var sets = new List<EnvironmentSet>();
+        try
+        {
+            foreach (var part in e.Mix) sets.Add(OpenOne(part, progress, cancellationToken));
+            MixPart[] parts = [.. sets.Zip(e.Mix, (set, part) => (set, part.Share)).Select((p, i) =>
+                new MixPart($"{i + 1}-{p.set.Factory.Name}", p.Share, p.set.Factory, p.set.Training, p.set.HeldOut, p.set.Expert))];
+            if (EnvironmentMix.Problem(parts) is { } problem) throw new UserErrorException($"environment.mix: {problem}.");
+            var mix = new EnvironmentMix(parts);
+            return new EnvironmentSet
+            {
+                Factory = mix.Factory, Training = mix.Training, HeldOut = mix.HeldOut, Expert = mix.Expert,
+                // The validated config has worlds alone or not at all.
+                ResponseLimit = sets[0].ResponseLimit,
+                Learnt = sets[0].Learnt is null
+                    ? null
+                    : (() => sets.SelectMany(s => s.Learnt!.Value.Texts()), [.. sets.SelectMany(s => s.Learnt!.Value.Tags).Distinct()]),
+                _open = [.. sets],
+            };
+        }
+        catch
+        {
+            foreach (var set in sets) set.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Finds out before the run whether there are tasks of every number of objectives that it will ask for.</summary>
+    private static void RequireObjectives(RunConfig config, EnvironmentSet set)
+    {
+        if (set.Training.ObjectiveCounts is { } training)
+        {
+            foreach (var (min, max) in config.Environment.Stages())
+            {
+                if (training.Any(n => n >= min && n <= max)) continue;
+                throw new UserErrorException(
+                    $"a task of {min} to {max} objectives is asked for, but the training tasks have {string.Join(", ", training)}; "
+                    + "set environment.min_objectives and environment.max_objectives (or environment.curriculum) to that.");
+            }
+        }
+
+        if (config.Evaluation.Episodes > 0 && set.HeldOut.ObjectiveCounts is { } heldOut
+            && config.Evaluation.Objectives.Where(n => !heldOut.Contains(n)).ToArray() is { Length: > 0 } missing)
+        {
+            throw new UserErrorException(
+                $"evaluation.objectives asks for {string.Join(", ", missing)}, but the held-out tasks have {string.Join(", ", heldOut)} objectives.");
+        }
+    }
+
+    public void Dispose()
+    {
+        foreach (var open in _open) open.Dispose();
+    }
 
     /// <summary>Reports on the calling thread, unlike <see cref="Progress{T}"/>.</summary>
     private sealed class Inline<T>(Action<T> report) : IProgress<T>

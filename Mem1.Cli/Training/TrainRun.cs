@@ -47,7 +47,13 @@ internal sealed class TrainRun(
         {
             torch.set_num_threads(1); // libtorch's threads fight those of the decoder and the BLAS: up to 8 times slower, measured
             var device = OpenDevice();
-            reporter.Phase(config.Environment.Kind == EnvironmentKind.Worlds ? "opening the worlds" : "indexing the corpus");
+            reporter.Phase(config.Environment.Kind switch
+            {
+                EnvironmentKind.Worlds => "opening the worlds",
+                EnvironmentKind.Assembly => "loading the environment",
+                EnvironmentKind.Mix => "opening the environments",
+                _ => "indexing the corpus",
+            });
             using var environment = EnvironmentSet.Open(config, reporter.Progress, cancellationToken);
             var (start, state) = OpenModel(environment, device, cancellationToken);
             folder.WriteConfig(config);
@@ -148,14 +154,22 @@ internal sealed class TrainRun(
     private Checkpoint Clone(EnvironmentSet environment, Checkpoint model, torch.Device device, CancellationToken cancellationToken)
     {
         if (config.Cloning.Steps == 0) return model;
+        if (environment.Expert is not { } player)
+        {
+            throw new UserErrorException(
+                $"the environment {environment.Factory.Name} has no expert to clone; set cloning.steps to 0, or start from a model (model.from).");
+        }
+
         reporter.Phase("cloning the expert");
         using var decoder = new TorchDecoder(model.Config, model.Weights, device);
         var expert = new ExpertTrajectories(
-            environment.Factory, environment.Expert, model.Tokenizer!, model.Config.MaxPositions, config.Rollout.MaxObservationTokens);
+            environment.Factory, player, model.Tokenizer!, model.Config.MaxPositions, config.Rollout.MaxObservationTokens);
         var cloning = new BehaviourCloning(config.Cloning, expert, index =>
         {
             // The larger of two draws: behaviour cloning needs the longer tasks more (measured recipe).
-            var objectives = Math.Max(DrawObjectives(CloningTasks, 2 * index), DrawObjectives(CloningTasks, (2 * index) + 1));
+            var range = (config.Environment.LeastObjectives(), config.Environment.MostObjectives());
+            var objectives = Math.Max(
+                DrawObjectives(environment, CloningTasks, 2 * index, range), DrawObjectives(environment, CloningTasks, (2 * index) + 1, range));
             var task = environment.Training.Get(index, objectives, Seeds.Mix(config.Seed, CloningTasks));
             return (task, Seeds.Mix(config.Seed, CloningTasks, (ulong)index));
         });
@@ -272,7 +286,7 @@ internal sealed class TrainRun(
         for (var i = 0; i < config.Rollout.EpisodesPerUpdate; i++)
         {
             var index = ((update - 1) * config.Rollout.EpisodesPerUpdate) + i;
-            var objectives = DrawObjectives(TrainingTasks, index);
+            var objectives = DrawObjectives(environment, TrainingTasks, index, config.Environment.ObjectivesAt(update));
             var task = environment.Training.Get(index, objectives, Seeds.Mix(config.Seed, TrainingTasks));
             requests.Add(new TaskRequest(
                 task with { Id = $"u{update}-{i}/{task.Id}" }, Seeds.Mix(config.Seed, TrainingTasks, (ulong)index),
@@ -310,11 +324,13 @@ internal sealed class TrainRun(
         config.Rollout.MaxNewTokens > 0 ? config.Rollout.MaxNewTokens
         : environment.ResponseLimit?.Invoke(objectives) ?? 64 + (32 * objectives); // a memory entry and an answer of some words each
 
-    private int DrawObjectives(ulong purpose, long index)
+    /// <summary>One of the numbers of objectives in a range that the training tasks come in, each as likely as the others.</summary>
+    private int DrawObjectives(EnvironmentSet environment, ulong purpose, long index, (int Min, int Max) range)
     {
-        var e = config.Environment;
-        var numbers = (ulong)(e.MaxObjectives - e.MinObjectives + 1);
-        return e.MinObjectives + (int)(Seeds.Mix(config.Seed, Objectives, purpose, (ulong)index) % numbers);
+        var drawn = Seeds.Mix(config.Seed, Objectives, purpose, (ulong)index);
+        if (environment.Training.ObjectiveCounts is not { } counts) return range.Min + (int)(drawn % (ulong)(range.Max - range.Min + 1));
+        int[] possible = [.. counts.Where(n => n >= range.Min && n <= range.Max)];
+        return possible[drawn % (ulong)possible.Length];
     }
 
     /// <summary>A checkpoint that agrees with what the config says about the model; the config takes the rest of the shape from

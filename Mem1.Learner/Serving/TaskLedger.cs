@@ -373,7 +373,7 @@ public sealed class TaskLedger
 
         public TaskLease ToLease()
         {
-            var body = new TaskBody();
+            var body = new TaskBody { Environment = request.Task.Environment };
             foreach (var o in request.Task.Objectives)
             {
                 var objective = new ObjectiveBody { Id = o.Id, Question = o.Question };
