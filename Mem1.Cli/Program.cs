@@ -26,6 +26,7 @@ internal static class Program
               ./mem1 train --corpus C.jsonl --tasks T.jsonl
               ./mem1 data convert --from squad --input train.json --corpus C.jsonl --tasks T.jsonl
               ./mem1 bench learner              updates per second and memory, against a dense mask and python3-torch
+              ./mem1 shop                       look at WebShop as the agent sees it
               ./mem1 test                       run every test
             """)
         {
@@ -33,6 +34,7 @@ internal static class Program
             DataCommand.Create(),
             RetrieverCommand.Create(),
             BenchCommand.Create(),
+            ShopCommand.Create(),
         };
         var parsed = root.Parse(args);
         // Help lists the commands below with a line each; their examples are for their own help.
