@@ -8,8 +8,14 @@ internal static class ShopCommand
 {
     public static Command Create()
     {
-        var products = new Option<FileInfo?>("--products") { Description = "Product file (items_shuffle*.json); without it a made-up shop", HelpName = "FILE.json" };
-        var attributes = new Option<FileInfo?>("--attributes") { Description = "Attribute file (items_ins_v2*.json), with --products", HelpName = "FILE.json" };
+        var products = new Option<FileInfo?>("--products")
+        {
+            Description = "Product file (items_shuffle*.json); without it a made-up shop", HelpName = "FILE.json",
+        };
+        var attributes = new Option<FileInfo?>("--attributes")
+        {
+            Description = "Attribute file (items_ins_v2*.json), with --products", HelpName = "FILE.json",
+        };
         var nouns = new Option<FileInfo?>("--nouns") { Description = "Nouns of each title; without it they are guessed", HelpName = "FILE.json" };
         var goal = new Option<int>("--goal") { Description = "Number of the goal to play, from 0", HelpName = "N" };
         var seed = new Option<uint>("--seed") { Description = "Seed of price limits", HelpName = "N", DefaultValueFactory = _ => 42 };
