@@ -16,7 +16,7 @@ internal static class ShopCommand
         {
             Description = "Attribute file (items_ins_v2*.json), with --products", HelpName = "FILE.json",
         };
-        var nouns = new Option<FileInfo?>("--nouns") { Description = "Nouns of each title; without it they are guessed", HelpName = "FILE.json" };
+        var nouns = new Option<FileInfo?>("--nouns") { Description = "Nouns of each title; guessed without it", HelpName = "FILE.json" };
         var goal = new Option<int>("--goal") { Description = "Number of the goal to play, from 0", HelpName = "N" };
         var seed = new Option<uint>("--seed") { Description = "Seed of price limits", HelpName = "N", DefaultValueFactory = _ => 42 };
         var rich = new Option<bool>("--rich") { Description = "Mark buttons and chosen options" };
