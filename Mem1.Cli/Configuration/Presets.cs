@@ -1,3 +1,4 @@
+using Mem1.Environments;
 using Mem1.Environments.Tasks;
 using Mem1.Learner;
 using Mem1.Model;
@@ -24,7 +25,7 @@ internal static class Presets
     {
         var config = Small();
         // Composed tasks say themselves how many objectives there are.
-        if (tasks is null || !File.Exists(tasks) || TaskFile.Load(tasks) is not { IsComposed: true } composed)
+        if (Readable(tasks) is not { IsComposed: true } composed)
             return config with { Environment = config.Environment with { Corpus = corpus, Tasks = tasks } };
         int[] counts = [.. composed.Entries.Select(t => t.Task.Objectives.Count).Distinct().Order()];
         return config with
@@ -33,6 +34,19 @@ internal static class Presets
             // A number of which there is one task has none held out.
             Evaluation = config.Evaluation with { Objectives = [.. counts.Where(n => composed.Entries.Count(t => t.Task.Objectives.Count == n) > 1)] },
         };
+    }
+
+    /// <summary>The task file, or null where opening the environment will say what is wrong with it.</summary>
+    private static TaskFile? Readable(string? tasks)
+    {
+        try
+        {
+            return tasks is null || !File.Exists(tasks) ? null : TaskFile.Load(tasks);
+        }
+        catch (DataFormatException)
+        {
+            return null;
+        }
     }
 
     private static RunConfig Own(string assembly)

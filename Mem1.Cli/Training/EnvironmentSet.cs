@@ -86,10 +86,21 @@ internal sealed class EnvironmentSet : IDisposable
     private static EnvironmentSet OpenRetrieval(EnvironmentConfig e, Action<double, string> progress, CancellationToken cancellationToken)
     {
         var tasks = TaskFile.Load(e.Tasks!);
-        var training = tasks.Source("train", TaskSplit.Train, e.HeldOutFraction);
-        var heldOut = tasks.Source("held-out", e.HeldOutFraction > 0 ? TaskSplit.HeldOut : TaskSplit.All, e.HeldOutFraction);
         var remote = e.Retriever.Url is null ? null : new RemoteRetriever(e.Retriever);
         var index = remote is null ? OpenIndex(e, progress, cancellationToken) : null;
+        ITaskSource training, heldOut;
+        try
+        {
+            training = tasks.Source("train", TaskSplit.Train, e.HeldOutFraction);
+            heldOut = tasks.Source("held-out", e.HeldOutFraction > 0 ? TaskSplit.HeldOut : TaskSplit.All, e.HeldOutFraction);
+        }
+        catch
+        {
+            index?.Dispose();
+            remote?.Dispose();
+            throw;
+        }
+
         IRetriever retriever = remote is null ? new IndexRetriever(index!) : remote;
         return new EnvironmentSet
         {

@@ -1,6 +1,7 @@
 // Invariants: ids are unique; every objective has at least one golden answer; a file holds questions or composed tasks, never both; the
 // split of an id never depends on the rest of the file (save for files of a few tasks, where each part is made to hold one).
 
+using System.Globalization;
 using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json;
@@ -119,7 +120,11 @@ public sealed class TaskFile
         return part.Length > 0
             ? part
             : throw new DataFormatException(
-                Path, $"the {(split == TaskSplit.HeldOut ? "held-out" : "training")} part of its {Entries.Count} tasks is empty");
+                Path,
+                string.Create(
+                    CultureInfo.InvariantCulture,
+                    $"with {heldOutFraction} of its {Entries.Count} tasks held out the {(split == TaskSplit.HeldOut ? "held-out" : "training")} "
+                    + $"part is empty; add tasks or change environment.held_out_fraction (0 evaluates on the training tasks)"));
     }
 
     /// <summary>The tasks of one part as an endless sequence.</summary>
