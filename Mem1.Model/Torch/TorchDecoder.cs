@@ -3,7 +3,9 @@
 //  * trunk and rows travel as one flat [M, D] through every pointwise operation; only attention and the convolutions tell them apart;
 //  * the largest mask is [R, 1, 1, L, P + L]: linear in the number of turns;
 //  * what backward does not need is freed as soon as it is used (a scope per block, and one around the scores): held until the end of a
-//    step, such tensors were half of its memory.
+//    step, such tensors were half of its memory;
+//  * in bfloat16 the products are rounded, nothing else: parameters, their gradients, the residual stream, norms, softmax and convolutions
+//    stay float32. In float32 not one operation is added.
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -21,9 +23,14 @@ public sealed class TorchDecoder : IDisposable
     private readonly Tensor _scale;    // [MaxPositions]: what the logits of a query at that position are multiplied with
 
     /// <summary>Takes the weights to a device.</summary>
-    public TorchDecoder(DecoderConfig config, ModelWeights weights, Device device)
+    /// <param name="config">The shape.</param>
+    /// <param name="weights">Copied; trained in float32 whatever the precision.</param>
+    /// <param name="device">Where everything lives.</param>
+    /// <param name="precision">Of the matrix products.</param>
+    public TorchDecoder(DecoderConfig config, ModelWeights weights, Device device, ComputePrecision precision = ComputePrecision.Float32)
     {
         Config = config;
+        Precision = precision;
         _device = device;
         Parameters = new FlatParameters(weights, device);
         using var scope = NewDisposeScope();
@@ -40,6 +47,9 @@ public sealed class TorchDecoder : IDisposable
     /// <summary>The shape.</summary>
     public DecoderConfig Config { get; }
 
+    /// <summary>Of the matrix products.</summary>
+    public ComputePrecision Precision { get; }
+
     /// <summary>The parameters and their gradients.</summary>
     public FlatParameters Parameters { get; }
 
@@ -52,18 +62,9 @@ public sealed class TorchDecoder : IDisposable
     /// <exception cref="ArgumentException">A turn is longer than MaxPositions.</exception>
     public Tensor Forward(TurnBatch batch)
     {
-        var longest = batch.Rows.Select((row, r) => row.Length + batch.Trunks[batch.TrunkOfRow[r]].Length).Max();
-        if (longest > Config.MaxPositions)
-        {
-            throw new ArgumentException(
-                $"A turn of {longest} tokens exceeds max_position_embeddings ({Config.MaxPositions}).", nameof(batch));
-        }
-
-
         using var scope = NewDisposeScope();
-        var g = new Geometry(batch, _device, _scale, _ropeCos, _ropeSin, Config);
-        var x = Parameters["model.embed_tokens.weight"].index_select(0, g.Tokens); // [M, D]
-        if (Config.EmbeddingConvKernel > 0) x = Convolve(x, Parameters["model.embed_conv.weight"], Config.EmbeddingConvKernel, g);
+        var g = GeometryOf(batch);
+        var x = Embed(g);
         for (var layer = 0; layer < Config.Layers; layer++)
         {
             var next = Block(x, layer, g);
@@ -71,12 +72,31 @@ public sealed class TorchDecoder : IDisposable
             x = next;
         }
 
-        return RmsNorm(x, Parameters["model.norm.weight"]).MoveToOuterDisposeScope();
+        return FinalNorm(x).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>
+    /// As <see cref="Forward"/>, but what backward needs of a block is computed again when it is needed: memory holds the input of every
+    /// block and the inside of one, for one more forward pass (gradient checkpointing, Chen et al., arXiv 1604.06174).
+    /// </summary>
+    /// <exception cref="ArgumentException">A turn is longer than MaxPositions.</exception>
+    public CheckpointedForward ForwardCheckpointed(TurnBatch batch)
+    {
+        using var scope = NewDisposeScope();
+        var g = GeometryOf(batch);
+        var stages = new List<Func<Tensor, Tensor>>();
+        for (var layer = 0; layer < Config.Layers; layer++)
+        {
+            var index = layer;
+            stages.Add(index < Config.Layers - 1 ? x => Block(x, index, g) : x => FinalNorm(Block(x, index, g)));
+        }
+
+        return new CheckpointedForward(() => Embed(g), stages, [.. g.Tensors.Select(t => t.DetachFromDisposeScope())]);
     }
 
     /// <summary>Logits of hidden states: [N, D] to [N, V].</summary>
     public Tensor Logits(Tensor hidden) =>
-        nn.functional.linear(hidden, Parameters[Config.TiedEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight"]);
+        Widened(Linear(hidden, Parameters[Config.TiedEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight"]));
 
     /// <summary>
     /// Values of hidden states: [N, D] to [N]. The trunk is detached: a critic of a small model that pulls at shared features unlearns the
@@ -97,6 +117,37 @@ public sealed class TorchDecoder : IDisposable
         _ropeSin?.Dispose();
     }
 
+    private Geometry GeometryOf(TurnBatch batch)
+    {
+        var longest = batch.Rows.Select((row, r) => row.Length + batch.Trunks[batch.TrunkOfRow[r]].Length).Max();
+        if (longest > Config.MaxPositions)
+        {
+            throw new ArgumentException(
+                $"A turn of {longest} tokens exceeds max_position_embeddings ({Config.MaxPositions}).", nameof(batch));
+        }
+
+        return new Geometry(batch, _device, _scale, _ropeCos, _ropeSin, Config);
+    }
+
+    /// <summary>Token embeddings with their convolution, [M, D].</summary>
+    private Tensor Embed(Geometry g)
+    {
+        var x = Parameters["model.embed_tokens.weight"].index_select(0, g.Tokens);
+        return Config.EmbeddingConvKernel > 0
+            ? Convolve(x, Parameters["model.embed_conv.weight"], Config.EmbeddingConvKernel, g)
+            : x;
+    }
+
+    private Tensor FinalNorm(Tensor x) => RmsNorm(x, Parameters["model.norm.weight"]);
+
+    /// <summary>A product in the precision of the products; the result has it too.</summary>
+    private Tensor Linear(Tensor x, Tensor weight, Tensor? bias = null) =>
+        nn.functional.linear(Narrowed(x), Narrowed(weight), bias is null ? null : Narrowed(bias));
+
+    private Tensor Narrowed(Tensor x) => Precision == ComputePrecision.BFloat16 ? x.to(ScalarType.BFloat16) : x;
+
+    private Tensor Widened(Tensor x) => Precision == ComputePrecision.BFloat16 ? x.to(ScalarType.Float32) : x;
+
     /// <summary>One decoder block, [M, D] to [M, D]; the last one gives rows only, [R * L, D].</summary>
     private Tensor Block(Tensor x, int layer, Geometry g)
     {
@@ -106,11 +157,11 @@ public sealed class TorchDecoder : IDisposable
         var attended = Attend(RmsNorm(x, Parameters[name + "input_layernorm.weight"]), name + "self_attn.", g, rowsOnly: last);
         // In the last block nobody reads the trunk's output any more: only its keys and values mattered.
         if (last) x = x.narrow(0, g.TrunkTokens, g.RowTokens);
-        x = x + nn.functional.linear(attended, Parameters[name + "self_attn.o_proj.weight"]);
+        x = x + Linear(attended, Parameters[name + "self_attn.o_proj.weight"]);
         var h = RmsNorm(x, Parameters[name + "post_attention_layernorm.weight"]);
-        var gate = nn.functional.silu(nn.functional.linear(h, Parameters[name + "mlp.gate_proj.weight"]));
-        var up = nn.functional.linear(h, Parameters[name + "mlp.up_proj.weight"]);
-        return (x + nn.functional.linear(gate * up, Parameters[name + "mlp.down_proj.weight"])).MoveToOuterDisposeScope();
+        var gate = nn.functional.silu(Linear(h, Parameters[name + "mlp.gate_proj.weight"]));
+        var up = Linear(h, Parameters[name + "mlp.up_proj.weight"]);
+        return (x + Linear(gate * up, Parameters[name + "mlp.down_proj.weight"])).MoveToOuterDisposeScope();
     }
 
     private Tensor Attend(Tensor h, string name, Geometry g, bool rowsOnly)
@@ -120,11 +171,11 @@ public sealed class TorchDecoder : IDisposable
         var bias = Config.QkvBias
             ? torch.cat([Parameters[name + "q_proj.bias"], Parameters[name + "k_proj.bias"], Parameters[name + "v_proj.bias"]])
             : null;
-        var qkv = nn.functional.linear(h, weight, bias); // [M, (H + 2 Hkv) dh]
+        var qkv = Linear(h, weight, bias); // [M, (H + 2 Hkv) dh]
         if (Config.ConvKernel > 0)
         {
             var taps = torch.cat([Parameters[name + "q_conv.weight"], Parameters[name + "k_conv.weight"], Parameters[name + "v_conv.weight"]]);
-            qkv = Convolve(qkv, taps, Config.ConvKernel, g);
+            qkv = Narrowed(Convolve(Widened(qkv), taps, Config.ConvKernel, g));
         }
 
         // [B, W, heads, dh] -> [B, heads, W, dh]
@@ -133,11 +184,11 @@ public sealed class TorchDecoder : IDisposable
 
         var trunk = qkv.narrow(0, 0, g.TrunkTokens);
         var rows = qkv.narrow(0, g.TrunkTokens, g.RowTokens);
-        var trunkK = g.Rotate(Heads(trunk, g.T, g.P, heads, kv), g.TrunkRope);
+        var trunkK = Narrowed(g.Rotate(Heads(trunk, g.T, g.P, heads, kv), g.TrunkRope));
         // A copy of a few rows: as a view it would keep all of qkv alive until backward.
         var trunkV = Heads(trunk, g.T, g.P, heads + kv, kv).contiguous();
-        var rowQ = g.Rotate(Heads(rows, g.R, g.L, 0, heads), g.RowRope) * g.RowScale;
-        var rowK = g.Rotate(Heads(rows, g.R, g.L, heads, kv), g.RowRope);
+        var rowQ = Narrowed(g.Rotate(Heads(rows, g.R, g.L, 0, heads), g.RowRope) * g.RowScale);
+        var rowK = Narrowed(g.Rotate(Heads(rows, g.R, g.L, heads, kv), g.RowRope));
         var rowV = Heads(rows, g.R, g.L, heads + kv, kv);
 
         // Copying a trunk's keys and values into each of its rows is as fast as splitting the scores in two (measured), and simpler.
@@ -146,7 +197,7 @@ public sealed class TorchDecoder : IDisposable
         var rowOut = Softmax(rowQ, keys, values, g.RowBias, g.R, g.L);
         if (rowsOnly) return rowOut;
 
-        var trunkQ = g.Rotate(Heads(trunk, g.T, g.P, 0, heads), g.TrunkRope) * g.TrunkScale;
+        var trunkQ = Narrowed(g.Rotate(Heads(trunk, g.T, g.P, 0, heads), g.TrunkRope) * g.TrunkScale);
         return torch.cat([Softmax(trunkQ, trunkK, trunkV, g.TrunkBias, g.T, g.P), rowOut]);
     }
 
@@ -157,7 +208,7 @@ public sealed class TorchDecoder : IDisposable
         long heads = Config.Heads, kv = Config.KeyValueHeads, dh = Config.HeadSize, group = heads / kv, source = k.size(2);
         // Query heads of one group share a key head: they become extra rows of the same product instead of copies of the keys.
         var scores = torch.matmul(q.reshape(batch, kv, group * width, dh), k.transpose(-1, -2)).view(batch, kv, group, width, source);
-        var weights = nn.functional.softmax(scores + bias, -1).view(batch, kv, group * width, source);
+        var weights = Narrowed(nn.functional.softmax(scores + bias, -1)).view(batch, kv, group * width, source);
         return torch.matmul(weights, v).view(batch, heads, width, dh).transpose(1, 2).reshape(batch * width, heads * dh)
             .MoveToOuterDisposeScope();
     }
@@ -280,6 +331,20 @@ public sealed class TorchDecoder : IDisposable
         public Tensor TrunkScale { get; }  // [1, 1, P, 1]
         public (Tensor Cos, Tensor Sin)? RowRope { get; }
         public (Tensor Cos, Tensor Sin)? TrunkRope { get; }
+
+        /// <summary>All of the above that this object made, to be kept beyond the scope they were made in.</summary>
+        public IEnumerable<Tensor> Tensors
+        {
+            get
+            {
+                Tensor?[] made =
+                [
+                    Tokens, TrunkOfRow, RowBias, TrunkBias, RowScale, TrunkScale, RowRope?.Cos, RowRope?.Sin, TrunkRope?.Cos, TrunkRope?.Sin,
+                    .. _tails.Values,
+                ];
+                return made.OfType<Tensor>();
+            }
+        }
 
         /// <summary>[T, before]: where the last <paramref name="before"/> tokens of each trunk lie in the left-padded trunk.</summary>
         public Tensor TailIndex(int before) => _tails[before];
