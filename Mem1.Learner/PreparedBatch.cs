@@ -1,0 +1,91 @@
+// Keeps: everything an optimiser step needs of a batch beside the model's own outputs is here, per trajectory and per generated token in
+// time order over turns; only the estimate is added after construction, once.
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Mem1.Learner;
+
+/// <summary>The per-token numbers of one forward pass, in the order of its predictions: flat float32 tensors [N].</summary>
+/// <param name="OldLogProbs">Of the policy that sampled.</param>
+/// <param name="Advantages">As the estimator left them.</param>
+/// <param name="OldValues">Of the critic when the batch was scored.</param>
+/// <param name="Returns">What the critic should say.</param>
+/// <param name="ReferenceLogProbs">Of the reference policy; null without one.</param>
+internal sealed record PickedTokens(
+    Tensor OldLogProbs, Tensor Advantages, Tensor OldValues, Tensor Returns, Tensor? ReferenceLogProbs);
+
+/// <summary>A batch that is scored and, after <see cref="Take"/>, estimated.</summary>
+internal sealed class PreparedBatch
+{
+    private readonly int[][] _offsets;
+    private IReadOnlyList<double[]> _advantages = [];
+    private IReadOnlyList<double[]> _returns = [];
+
+    public PreparedBatch(IReadOnlyList<Trajectory> batch, IReadOnlyList<TokenScores> scores, IReadOnlyList<TokenScores>? reference)
+    {
+        (Trajectories, Scores) = (batch, scores);
+        Behaviour = [.. batch.Select(t => t.Turns.SelectMany(turn => turn.LogProbs).ToArray())];
+        Reference = reference is null ? null : [.. reference.Select(r => r.LogProbs)];
+        _offsets = Scoring.TurnOffsets(batch);
+    }
+
+    public IReadOnlyList<Trajectory> Trajectories { get; }
+
+    /// <summary>Log-probs and values under the weights the update starts from.</summary>
+    public IReadOnlyList<TokenScores> Scores { get; }
+
+    /// <summary>Log-probs of the policy that sampled.</summary>
+    public IReadOnlyList<float[]> Behaviour { get; }
+
+    /// <summary>Log-probs of the reference policy; null without one.</summary>
+    public IReadOnlyList<float[]>? Reference { get; }
+
+    public void Take(AdvantageEstimate estimate) => (_advantages, _returns) = (estimate.Advantages, estimate.Returns ?? []);
+
+    /// <summary>The numbers of a pass, on the model's device; they belong to the caller's dispose scope.</summary>
+    public PickedTokens Pick(LayoutBatch pass, Device device)
+    {
+        return new PickedTokens(
+            Gather((i, k) => Behaviour[i][k]), Gather((i, k) => (float)_advantages[i][k]), Gather((i, k) => Scores[i].Values[k]),
+            Gather((i, k) => (float)_returns[i][k]), Reference is { } reference ? Gather((i, k) => reference[i][k]) : null);
+
+        Tensor Gather(Func<int, int, float> of) => torch.tensor(
+            pass.Turns.SelectMany(t => Enumerable
+                .Range(_offsets[t.Trajectory][t.Turn], Trajectories[t.Trajectory].Turns[t.Turn].Generated.Length)
+                .Select(k => of(t.Trajectory, k))).ToArray(),
+            dtype: ScalarType.Float32, device: device);
+    }
+
+    /// <summary>max |log-prob learner - log-prob sampler| over tokens of a version; null when there is none.</summary>
+    public double? Parity(long policyVersion)
+    {
+        double? worst = null;
+        for (var i = 0; i < Trajectories.Count; i++)
+        {
+            var k = 0;
+            foreach (var version in Trajectories[i].Turns.SelectMany(t => t.PolicyVersions))
+            {
+                if (version == policyVersion)
+                    worst = Math.Max(worst ?? 0, Math.Abs((double)Scores[i].LogProbs[k] - Behaviour[i][k]));
+                k++;
+            }
+        }
+
+        return worst;
+    }
+
+    /// <summary>1 - Var(return - value) / Var(return); 0 when returns do not vary.</summary>
+    public double ExplainedVariance()
+    {
+        var all = _returns.SelectMany(r => r).ToArray();
+        var errors = _returns.Zip(Scores).SelectMany(p => p.First.Zip(p.Second.Values, (r, v) => r - v)).ToArray();
+        var variance = Variance(all);
+        return variance <= 0 ? 0 : 1 - (Variance(errors) / variance);
+
+        static double Variance(double[] x)
+        {
+            var mean = x.Average();
+            return x.Average(v => (v - mean) * (v - mean));
+        }
+    }
+}
