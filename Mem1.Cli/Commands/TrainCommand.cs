@@ -69,6 +69,7 @@ internal static class TrainCommand
               ./mem1 train --from-scratch --seed 2 --name two    clone the expert first
               ./mem1 train --corpus C.jsonl --tasks T.jsonl      questions over your own passages
               ./mem1 train --env bin/Release/net10.0/Mine.dll    an environment of your own
+              ./mem1 train --set environment.kind=web            questions over a generated web, no network needed
               ./mem1 train --set ppo.clip=0.1 --updates 200
               ./mem1 train --resume                              go on with the last run
               ./mem1 train --json | jq .reward_mean
@@ -138,7 +139,9 @@ internal static class TrainCommand
     private static (RunConfig Config, IReadOnlySet<string> Given) Started(
         string? file, List<string> overrides, string? name, string? corpus, string? tasks, string? env, bool quick, bool scratch)
     {
-        var (run, given) = ConfigFile.Load(file, overrides, Presets.For(corpus, tasks, quick, scratch, env));
+        // The kind decides on the defaults, and a file or a setting may name it: they are read for it alone first.
+        var kind = ConfigFile.Load(file, overrides, new RunConfig()).Config.Environment.Kind;
+        var (run, given) = ConfigFile.Load(file, overrides, Presets.For(corpus, tasks, quick, scratch, env, kind));
         var e = run.Environment;
         // Paths are written down whole, so that the run can be resumed from another folder.
         return (run with
@@ -150,7 +153,8 @@ internal static class TrainCommand
 
         static EnvironmentConfig WithWholePaths(EnvironmentConfig e) => e with
         {
-            Corpus = Whole(e.Corpus), Tasks = Whole(e.Tasks), Index = Whole(e.Index), Assembly = Whole(e.Assembly), Mix = [.. e.Mix.Select(WithWholePaths)],
+            Corpus = Whole(e.Corpus), Tasks = Whole(e.Tasks), Index = Whole(e.Index), Assembly = Whole(e.Assembly),
+            Web = e.Web with { Recording = Whole(e.Web.Recording) }, Mix = [.. e.Mix.Select(WithWholePaths)],
         };
 
         static string? Whole(string? path) => string.IsNullOrEmpty(path) ? path : Path.GetFullPath(path);

@@ -9,9 +9,19 @@ namespace Mem1.Cli.Configuration;
 internal static class Presets
 {
     /// <summary>The config a command line starts from, before a config file and single settings.</summary>
-    public static RunConfig For(string? corpus, string? tasks, bool quick, bool fromScratch, string? assembly = null)
+    /// <param name="corpus">--corpus.</param>
+    /// <param name="tasks">--tasks.</param>
+    /// <param name="quick">--quick.</param>
+    /// <param name="fromScratch">--from-scratch.</param>
+    /// <param name="assembly">--env.</param>
+    /// <param name="kind">The kind that the config file or a setting names.</param>
+    public static RunConfig For(
+        string? corpus, string? tasks, bool quick, bool fromScratch, string? assembly = null, EnvironmentKind kind = EnvironmentKind.Worlds)
     {
-        var config = assembly is not null ? Own(assembly) : corpus is null && tasks is null ? new RunConfig() : Retrieval(corpus, tasks);
+        var config = assembly is not null ? Own(assembly)
+            : kind == EnvironmentKind.Web ? Web(Retrieval(corpus, tasks))
+            : corpus is null && tasks is null ? new RunConfig()
+            : Retrieval(corpus, tasks);
         if (fromScratch) config = config with { Model = config.Model with { From = "new" } };
         return quick ? Quick(config) : config;
     }
@@ -71,6 +81,17 @@ internal static class Presets
         Rollout = new RolloutConfig { EpisodesPerUpdate = 16, MaxEpisodes = 16, MaxObservationTokens = 512 },
         Cloning = new CloningOptions { Steps = 150, BatchTurns = 8 },
         Evaluation = new EvaluationConfig { Episodes = 16, Objectives = [1, 2] },
+    };
+
+    /// <summary>As retrieval, with as many results as the small model's context holds; a larger model takes the paper's ten.</summary>
+    private static RunConfig Web(RunConfig config) => config with
+    {
+        Name = "web",
+        Environment = config.Environment with
+        {
+            Kind = EnvironmentKind.Web,
+            Web = new WebSection { Qa = new WebSection().Qa with { Documents = 3 }, PageCharacters = 800 },
+        },
     };
 
     /// <summary>The same phases at the smallest size, for smoke tests.</summary>

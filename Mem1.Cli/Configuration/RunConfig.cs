@@ -84,12 +84,14 @@ public enum EnvironmentKind
     Assembly,
     /// <summary>Several of the others in proportions, for one model.</summary>
     Mix,
+    /// <summary>Question answering over the web, or over a generated one on this machine.</summary>
+    Web,
 }
 
 /// <summary>Where tasks and observations come from.</summary>
 public sealed record EnvironmentConfig
 {
-    /// <summary>worlds or retrieval.</summary>
+    /// <summary>worlds, retrieval or web.</summary>
     public EnvironmentKind Kind { get; init; } = EnvironmentKind.Worlds;
     /// <summary>Corpus file (jsonl with id and contents); retrieval only.</summary>
     public string? Corpus { get; init; }
@@ -97,7 +99,7 @@ public sealed record EnvironmentConfig
     public string? Index { get; init; }
     /// <summary>A search service instead of an index; the corpus then only serves to make a tokenizer; retrieval only.</summary>
     public RemoteRetrieverOptions Retriever { get; init; } = new();
-    /// <summary>Task file (jsonl with id, question and golden_answers); retrieval only.</summary>
+    /// <summary>Task file (jsonl with id, question and golden_answers); retrieval, and web unless its provider is local.</summary>
     public string? Tasks { get; init; }
     /// <summary>Assembly with an environment of the user's own; assembly only.</summary>
     public string? Assembly { get; init; }
@@ -117,9 +119,11 @@ public sealed record EnvironmentConfig
     public WorldsExpertOptions WorldsExpert { get; init; } = new();
     /// <summary>How retrieval episodes run; retrieval only.</summary>
     public RetrievalQaOptions Retrieval { get; init; } = new();
-    /// <summary>How often the scripted expert errs; retrieval only.</summary>
+    /// <summary>How often the scripted expert errs; retrieval and web.</summary>
     public RetrievalQaExpertOptions RetrievalExpert { get; init; } = new();
-    /// <summary>Share of the task file that training never sees; retrieval only.</summary>
+    /// <summary>What web QA searches and reads; web only.</summary>
+    public WebSection Web { get; init; } = new();
+    /// <summary>Share of the questions that training never sees; retrieval and web.</summary>
     public double HeldOutFraction { get; init; } = 0.1;
 
     /// <summary>Every contradiction, a sentence each.</summary>
@@ -164,6 +168,15 @@ public sealed record EnvironmentConfig
             if (string.IsNullOrEmpty(Tasks)) errors.Add(
                 "environment.kind is retrieval but environment.tasks (--tasks FILE.jsonl) is missing.");
         }
+        else if (Kind == EnvironmentKind.Web)
+        {
+            if (!string.IsNullOrEmpty(Corpus))
+                errors.Add("environment.corpus is set but environment.kind is web, which searches no corpus.");
+            if (Web.Provider == WebProvider.Local && !string.IsNullOrEmpty(Tasks))
+                errors.Add("environment.tasks is set but environment.web.provider is local, which makes up its own questions.");
+            if (Web.Provider != WebProvider.Local && string.IsNullOrEmpty(Tasks))
+                errors.Add("environment.kind is web but environment.tasks (--tasks FILE.jsonl) is missing.");
+        }
         else
         {
             var kind = Kind.ToString().ToLowerInvariant();
@@ -180,6 +193,7 @@ public sealed record EnvironmentConfig
         errors.AddRange(Retriever.Validate().Select(e => $"environment.{e}"));
         errors.AddRange(Retrieval.Validate().Select(e => $"environment.{e}"));
         errors.AddRange(RetrievalExpert.Validate().Select(e => $"environment.{e}"));
+        errors.AddRange(Web.Validate());
         if (HeldOutFraction is not (>= 0 and < 1)) errors.Add($"environment.held_out_fraction is {HeldOutFraction}; it must be in [0, 1).");
         return errors;
     }

@@ -9,6 +9,9 @@ internal static class CorpusTokenizer
     public static readonly IReadOnlyList<string> Tags =
         ["<think>", "</think>", "<search>", "</search>", "<answer>", "</answer>", "<information>", "</information>"];
 
+    /// <summary>The same where pages can be opened.</summary>
+    public static readonly IReadOnlyList<string> TagsWithOpen = [.. Tags, "<open>", "</open>"];
+
     // Merges settle long before this much text; reading more of a large corpus would only delay the first update.
     private const long MaxCharacters = 20_000_000;
 

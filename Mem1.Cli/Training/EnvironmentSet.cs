@@ -16,8 +16,6 @@ internal sealed class EnvironmentSet : IDisposable
     // Enough repetitions for the fixed wording of prompts to be merged whole.
     private const int PromptsForTokenizer = 200;
 
-    private IReadOnlyList<IDisposable> _open = [];
-
     public required IEnvironmentFactory Factory { get; init; }
 
     public required ITaskSource Training { get; init; }
@@ -34,7 +32,10 @@ internal sealed class EnvironmentSet : IDisposable
     public Func<int, int>? ResponseLimit { get; init; }
 
     /// <summary>Texts and tags from which a byte-level tokenizer is learnt; null for the worlds, which have words of their own.</summary>
-    private (Func<IEnumerable<string>> Texts, IReadOnlyList<string> Tags)? Learnt { get; init; }
+    public (Func<IEnumerable<string>> Texts, IReadOnlyList<string> Tags)? Learnt { get; init; }
+
+    /// <summary>What is closed with this, first to last.</summary>
+    public IReadOnlyList<IDisposable> Owned { get; init; } = [];
 
     /// <summary>Opens the environment a config asks for.</summary>
     /// <param name="config">Validated.</param>
@@ -44,7 +45,8 @@ internal sealed class EnvironmentSet : IDisposable
     public static EnvironmentSet Open(RunConfig config, Action<double, string> progress, CancellationToken cancellationToken)
     {
         var e = config.Environment;
-        var set = e.Kind == EnvironmentKind.Mix ? OpenMix(e, progress, cancellationToken) : OpenOne(e, progress, cancellationToken);
+        var set = e.Kind == EnvironmentKind.Mix ? OpenMix(e, config.Seed, progress, cancellationToken)
+            : OpenOne(e, config.Seed, progress, cancellationToken);
         try
         {
             RequireObjectives(config, set);
@@ -65,10 +67,12 @@ internal sealed class EnvironmentSet : IDisposable
         return set;
     }
 
-    private static EnvironmentSet OpenOne(EnvironmentConfig e, Action<double, string> progress, CancellationToken cancellationToken) => e.Kind switch
+    private static EnvironmentSet OpenOne(
+        EnvironmentConfig e, ulong seed, Action<double, string> progress, CancellationToken cancellationToken) => e.Kind switch
     {
         EnvironmentKind.Worlds => OpenWorlds(e),
         EnvironmentKind.Retrieval => OpenRetrieval(e, progress, cancellationToken),
+        EnvironmentKind.Web => WebSet.Open(e, seed),
         EnvironmentKind.Assembly => OpenAssembly(e),
         _ => throw new ArgumentOutOfRangeException(nameof(e), e.Kind, "This kind does not stand alone."),
     };
@@ -107,7 +111,7 @@ internal sealed class EnvironmentSet : IDisposable
             Factory = new RetrievalQaFactory(retriever, e.Retrieval), Training = training, HeldOut = heldOut,
             Expert = new RetrievalQaExpert(e.Retrieval, e.RetrievalExpert),
             Learnt = (() => CorpusTokenizer.Texts(Passages(index, e, progress, cancellationToken), tasks), CorpusTokenizer.Tags),
-            _open = [index ?? (IDisposable)remote!],
+            Owned = [index ?? (IDisposable)remote!],
         };
     }
 
@@ -140,16 +144,17 @@ internal sealed class EnvironmentSet : IDisposable
         return new EnvironmentSet
         {
             Factory = factory, Training = module.Training, HeldOut = module.HeldOut, Expert = module.Expert, Learnt = (() => module.Texts, tags),
-            _open = module is IDisposable open ? [open] : [],
+            Owned = module is IDisposable open ? [open] : [],
         };
     }
 
-    private static EnvironmentSet OpenMix(EnvironmentConfig e, Action<double, string> progress, CancellationToken cancellationToken)
+    private static EnvironmentSet OpenMix(
+        EnvironmentConfig e, ulong seed, Action<double, string> progress, CancellationToken cancellationToken)
     {
         var sets = new List<EnvironmentSet>();
         try
         {
-            foreach (var part in e.Mix) sets.Add(OpenOne(part, progress, cancellationToken));
+            foreach (var part in e.Mix) sets.Add(OpenOne(part, seed, progress, cancellationToken));
             MixPart[] parts = [.. sets.Zip(e.Mix, (set, part) => (set, part.Share)).Select((p, i) =>
                 new MixPart($"{i + 1}-{p.set.Factory.Name}", p.Share, p.set.Factory, p.set.Training, p.set.HeldOut, p.set.Expert))];
             if (EnvironmentMix.Problem(parts) is { } problem) throw new UserErrorException($"environment.mix: {problem}.");
@@ -162,7 +167,7 @@ internal sealed class EnvironmentSet : IDisposable
                 Learnt = sets[0].Learnt is null
                     ? null
                     : (() => sets.SelectMany(s => s.Learnt!.Value.Texts()), [.. sets.SelectMany(s => s.Learnt!.Value.Tags).Distinct()]),
-                _open = [.. sets],
+                Owned = [.. sets],
             };
         }
         catch
@@ -196,7 +201,7 @@ internal sealed class EnvironmentSet : IDisposable
 
     public void Dispose()
     {
-        foreach (var open in _open) open.Dispose();
+        foreach (var open in Owned) open.Dispose();
     }
 
     /// <summary>Reports on the calling thread, unlike <see cref="Progress{T}"/>.</summary>

@@ -50,6 +50,7 @@ internal sealed class TrainRun(
             reporter.Phase(config.Environment.Kind switch
             {
                 EnvironmentKind.Worlds => "opening the worlds",
+                EnvironmentKind.Web => "opening the web",
                 EnvironmentKind.Assembly => "loading the environment",
                 EnvironmentKind.Mix => "opening the environments",
                 _ => "indexing the corpus",

@@ -49,7 +49,8 @@ public sealed class RetrievalQaFactory : IEnvironmentFactory
     /// <inheritdoc/>
     public IEnvironment Create(EnvironmentTask task, ulong seed) =>
         new QaEpisode(
-            task, _options, QaPrompt.For(task, _options), new CorpusLookup(new PatientRetriever(_retriever, _options, _searchFailed, _time), _options));
+            task, _options, QaPrompt.For(task, _options),
+            new CorpusLookup(new PatientRetriever(_retriever, _options, _searchFailed, _time), _options));
 }
 
 /// <summary>Where an episode's searches go, and its page openings if it allows any.</summary>

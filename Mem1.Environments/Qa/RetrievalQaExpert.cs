@@ -48,24 +48,39 @@ public sealed class RetrievalQaExpert : IExpert
 {
     private readonly RetrievalQaOptions _environment;
     private readonly RetrievalQaExpertOptions _options;
+    private readonly Func<string, string?>? _pageToOpen;
 
     /// <summary>Makes the expert.</summary>
     /// <param name="environment">Options of the environment it will play, for the number of turns.</param>
     /// <param name="options">How it errs.</param>
     /// <exception cref="ArgumentException">The options contradict themselves.</exception>
     public RetrievalQaExpert(RetrievalQaOptions environment, RetrievalQaExpertOptions options)
+        : this(environment, options, pageToOpen: null)
+    {
+    }
+
+    /// <summary>Makes the expert of an environment whose pages can be opened.</summary>
+    /// <param name="environment">Options of the environment it will play, for the number of turns.</param>
+    /// <param name="options">How it errs.</param>
+    /// <param name="pageToOpen">
+    /// The page to open after an observation that does not hold the answer, or null for none; null if there is nothing to open at all.
+    /// </param>
+    internal RetrievalQaExpert(RetrievalQaOptions environment, RetrievalQaExpertOptions options, Func<string, string?>? pageToOpen)
     {
         Checks.Demand([.. environment.Validate(), .. options.Validate()], nameof(options));
         _environment = environment;
         _options = options;
+        _pageToOpen = pageToOpen;
     }
 
     /// <inheritdoc/>
     public IExpertEpisode Begin(EnvironmentTask task, ulong seed) =>
-        new Episode(task.Objectives, _environment.MaxTurns(task.Objectives.Count), _options, new SeededRandom(0x7161, seed));
+        new Episode(task.Objectives, _environment.MaxTurns(task.Objectives.Count), _options, _pageToOpen,
+            new SeededRandom(0x7161, seed));
 
     private sealed class Episode(
-        IReadOnlyList<Objective> objectives, int maxTurns, RetrievalQaExpertOptions options, SeededRandom random) : IExpertEpisode
+        IReadOnlyList<Objective> objectives, int maxTurns, RetrievalQaExpertOptions options, Func<string, string?>? pageToOpen,
+        SeededRandom random) : IExpertEpisode
     {
         private const string Unknown = "unknown";
 
@@ -78,6 +93,7 @@ public sealed class RetrievalQaExpert : IExpert
         private readonly List<string> _answers = [];
         private int _turn;
         private int _searches;
+        private string? _page;
 
         public string Respond(string? observation)
         {
@@ -88,14 +104,18 @@ public sealed class RetrievalQaExpert : IExpert
             bool lastTurn = _turn == maxTurns - 1;
             bool early = _answers.Count > 0 && random.Chance(options.AnswersEarly);
             _turn++;
-            return solved || lastTurn || early
-                ? $"{Memory()}{AgentText.AnswerStart}{FinalAnswer()}{AgentText.AnswerEnd}"
+            if (solved || lastTurn || early)
+                return $"{Memory()}{AgentText.AnswerStart}{FinalAnswer()}{AgentText.AnswerEnd}";
+            return _page is not null
+                ? $"{Memory()}{AgentText.OpenStart}{_page}{AgentText.OpenEnd}"
                 : $"{Memory()}{AgentText.SearchStart}{Query()}{AgentText.SearchEnd}";
         }
 
         private void Read(string observation)
         {
             Objective objective = objectives[_answers.Count];
+            bool opened = _page is not null;
+            _page = null;
             // Without the tags: normalising would glue them to the words beside them.
             string text = observation.Replace(AgentText.InformationStart, " ", StringComparison.Ordinal)
                 .Replace(AgentText.InformationEnd, " ", StringComparison.Ordinal);
@@ -104,6 +124,13 @@ public sealed class RetrievalQaExpert : IExpert
             string found = $" {AnswerNormalizer.Normalize(text)} ";
             string? golden = objective.GoldenAnswers.FirstOrDefault(
                 g => AnswerNormalizer.Normalize(g) is { Length: > 0 } n && found.Contains($" {n} ", StringComparison.Ordinal));
+            // One turn must remain for the answer and one for each question not yet tried.
+            int spare = maxTurns - 1 - _turn - (objectives.Count - _answers.Count - 1);
+            if (golden is null && !opened && spare > 0 && pageToOpen?.Invoke(observation) is { } page)
+            {
+                _page = page;
+                return;
+            }
             if (error < options.CopiesWrongWords && words.Length > 0)
             {
                 int start = random.Next(words.Length);
@@ -119,8 +146,6 @@ public sealed class RetrievalQaExpert : IExpert
             }
             else
             {
-                // One turn must remain for the answer and one for each question not yet tried.
-                int spare = maxTurns - 1 - _turn - (objectives.Count - _answers.Count - 1);
                 if (_searches < options.SearchesPerQuestion && spare > 0)
                     return;
                 _answers.Add(Unknown);
