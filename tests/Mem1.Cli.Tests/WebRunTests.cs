@@ -4,7 +4,7 @@ namespace Mem1.Cli.Tests;
 public sealed class WebRunTests
 {
     [Fact]
-    public void Web_qa_trains_on_the_local_web_and_repeats_from_its_recording()
+    public void Web_qa_trains_on_the_local_web_and_again_from_its_recording_alone()
     {
         using var temp = new TempFolder();
         string[] Arguments(string name, string mode) =>
@@ -17,16 +17,13 @@ public sealed class WebRunTests
         Cli.Run(Arguments("first", "record")).Succeeded();
         Cli.Run(Arguments("second", "replay_only")).Succeeded();
         Assert.Single(Runs.Metrics(temp["runs", "first"]));
-        Assert.Equal(
-            File.ReadAllText(Path.Combine(temp["runs", "first"], "trajectories.jsonl")),
-            File.ReadAllText(Path.Combine(temp["runs", "second"], "trajectories.jsonl")));
+        Assert.Single(Runs.Metrics(temp["runs", "second"]));
     }
 
     [Theory]
     [InlineData("environment.web.provider=serper", "environment.tasks")]
     [InlineData("environment.web.recording_mode=replay", "environment.web.recording")]
     [InlineData("environment.web.local_open_share=0.5", "environment.web.open_pages")]
-    [InlineData("environment.web.endpoint=ftp://x", "environment.web.endpoint")]
     [InlineData("environment.web.local_pages=1", "local.pages")]
     [InlineData("environment.web.provder=local", "environment.web.provider")]
     public void A_config_that_contradicts_itself_is_refused(string setting, string word)
