@@ -10,7 +10,9 @@ namespace Mem1.Actors;
 /// <summary>A part of a context.</summary>
 internal readonly record struct ContextSegment(SegmentKind Kind, int[] Tokens);
 
-/// <summary>The constant memory of an episode: prompt ++ internal state ++ action ++ information of the last turn.</summary>
+/// <summary>
+/// The constant memory of an episode: prompt ++ what is kept of the last turn's internal state and action ++ its information.
+/// </summary>
 internal sealed class ConstantMemoryContext
 {
     private readonly int[] _prompt;
@@ -59,7 +61,9 @@ internal sealed class ConstantMemoryContext
     public static bool PromptFits(int[] prompt, int limit) => prompt.Length < limit;
 
     /// <summary>Whether the context of the next turn would leave room for one token.</summary>
-    public bool NextFits(int generated, int information) => _prompt.Length + generated + information < _limit;
+    /// <param name="kept">Tokens kept of the response.</param>
+    /// <param name="information">Tokens of the observation.</param>
+    public bool NextFits(int kept, int information) => _prompt.Length + kept + information < _limit;
 
     /// <summary>The tokens the policy continues.</summary>
     public int[] ToArray() => [.. _prompt, .. _state, .. _action, .. _information];

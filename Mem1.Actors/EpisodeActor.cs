@@ -1,7 +1,8 @@
 // The rollout loop. Read it from top to bottom: lease -> environment -> (context -> response -> observation -> sub-trajectory)*.
 //
 // Invariants:
-//  * The policy always continues prompt ++ the last turn's segments (ConstantMemoryContext): everything older is gone.
+//  * The policy always continues prompt ++ the last turn's segments (ConstantMemoryContext): everything older is gone, and so is the
+//    part of the last response that the environment's format discards.
 //  * Token in, token out: generated ids go to the next context and to the learner as they were drawn; an observation is encoded once.
 //  * Turn j is sent before turn j+1 is asked for, and only one of the two is ever in hand: memory is constant, back-pressure holds.
 //  * The episode ends in one of three ways: its last turn was accepted (EpisodeFinished), it was given up with a reason
@@ -151,9 +152,10 @@ internal sealed partial class EpisodeActor : ReceiveActor, IWithTimers
 
         var (state, action) = _split;
         var information = result.End == EpisodeEnd.None ? Tokenise(result.Observation) : [];
+        var (keptState, keptAction) = ResponseTokens.Kept(state, action, _services.Environments.DiscardedEnd, _services.Tokenizer);
         if (result.End == EpisodeEnd.None && _context.Turn + 1 >= _maxTurns)
             result = _environment.Abort(EpisodeEnd.TurnLimit);
-        else if (result.End == EpisodeEnd.None && !_context.NextFits(state.Length + action.Length, information.Length))
+        else if (result.End == EpisodeEnd.None && !_context.NextFits(keptState.Length + keptAction.Length, information.Length))
             result = _environment.Abort(EpisodeEnd.ContextFull);
         _ended = result.End != EpisodeEnd.None;
         if (_ended)
@@ -165,7 +167,7 @@ internal sealed partial class EpisodeActor : ReceiveActor, IWithTimers
         _sent = turn.Turn;
         _response = null;
         if (!_ended)
-            _context.Advance(state, action, information);
+            _context.Advance(keptState, keptAction, information);
         _uplink.Tell(new TurnPlayed(turn));
     }
 

@@ -13,8 +13,15 @@ internal static class ResponseTokens
     /// </summary>
     public static (int[] State, int[] Action) Split(int[] tokens, string internalStateEnd, ITokenizer tokenizer)
     {
-        var length = FirstPrefixWith(internalStateEnd, tokens, tokenizer);
+        var length = ResponseParts.LengthThrough(tokenizer, tokens, internalStateEnd);
         return length < 0 ? ([], tokens) : (tokens[..length], tokens[length..]);
+    }
+
+    /// <summary>What the next turn's context keeps of the two parts: all that follows the discarded tokens.</summary>
+    public static (int[] State, int[] Action) Kept(int[] state, int[] action, string? discardedEnd, ITokenizer tokenizer)
+    {
+        var count = ResponseParts.Discarded(tokenizer, [.. state, .. action], discardedEnd);
+        return count <= state.Length ? (state[count..], action) : ([], action[(count - state.Length)..]);
     }
 
     /// <summary>
@@ -33,25 +40,5 @@ internal static class ResponseTokens
                 end = Math.Min(end, at + stop.Length);
         }
         return text[..end];
-    }
-
-    // Whether a prefix holds the text never turns back to false as it grows (text is ASCII, so a cut character at the end cannot hide it),
-    // hence bisection: n log n tokens decoded instead of n squared.
-    private static int FirstPrefixWith(string text, int[] tokens, ITokenizer tokenizer)
-    {
-        if (!Holds(tokens))
-            return -1;
-        var (low, high) = (0, tokens.Length);
-        while (high - low > 1)
-        {
-            var middle = low + ((high - low) / 2);
-            if (Holds(tokens.AsSpan(0, middle)))
-                high = middle;
-            else
-                low = middle;
-        }
-        return high;
-
-        bool Holds(ReadOnlySpan<int> part) => tokenizer.Decode(part).Contains(text, StringComparison.Ordinal);
     }
 }

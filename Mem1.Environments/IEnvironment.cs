@@ -88,7 +88,7 @@ public interface IEnvironmentFactory
     /// <summary>
     /// The tag up to and including which a response is dropped from the next turn's context; null keeps all of it. For formats whose
     /// memory is a part of its own, so that thoughts need not be kept (MEM1's WebShop: think, then summary, then answer). Its first
-    /// occurrence counts, and it lies within the internal state; a response without it is kept whole.
+    /// occurrence counts; a response without it is kept whole.
     /// </summary>
     string? DiscardedEnd => null;
 

@@ -23,6 +23,7 @@ internal sealed class RunSession : IDisposable
             new LearnerHostOptions
             {
                 Limits = new TrajectoryLimits(shape.VocabularySize, shape.MaxPositions), Port = config.Learner.Port,
+                Discarded = environments.DiscardedEnd is { } tag ? response => ResponseParts.Discarded(tokenizer, response, tag) : null,
             },
             publisher, fingerprint, loggers: null, cancellationToken)
             .GetAwaiter().GetResult();

@@ -62,11 +62,17 @@ public sealed class EnvironmentMix
                 return $"{parts[0].Name} closes internal state and observation with {first.InternalStateEnd} and {first.ObservationEnd} but "
                     + $"{part.Name} with {part.Factory.InternalStateEnd} and {part.Factory.ObservationEnd}, so one model cannot play both";
             }
+            if (part.Factory.DiscardedEnd != first.DiscardedEnd)
+            {
+                return $"{parts[0].Name} keeps {Kept(first)} of a response but {part.Name} {Kept(part.Factory)}, so one model cannot play both";
+            }
         }
         return Counts(parts, p => p.Training) is { Count: 0 } || Counts(parts, p => p.HeldOut) is { Count: 0 }
             ? "the environments have tasks of no common number of objectives"
             : null;
     }
+
+    private static string Kept(IEnvironmentFactory factory) => factory.DiscardedEnd is { } tag ? $"what follows {tag}" : "all";
 
     // Numbers of objectives that every part can make; null: any.
     private static List<int>? Counts(IReadOnlyList<MixPart> parts, Func<MixPart, ITaskSource> source)
@@ -136,6 +142,8 @@ public sealed class EnvironmentMix
             [.. parts.SelectMany(p => p.Factory.StopStrings).Distinct(StringComparer.Ordinal)];
 
         public string InternalStateEnd => parts[0].Factory.InternalStateEnd;
+
+        public string? DiscardedEnd => parts[0].Factory.DiscardedEnd;
 
         public string ObservationEnd => parts[0].Factory.ObservationEnd;
 

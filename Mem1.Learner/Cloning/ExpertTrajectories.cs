@@ -38,7 +38,8 @@ public sealed class ExpertTrajectories(
                     task.Id, task.Id, prompt, turns, score.Reward, result.End, score.ExactMatch, score.F1, score.Answer, Evaluation: false);
             }
 
-            context = [.. generated, .. seen];
+            var discarded = ResponseParts.Discarded(tokenizer, generated, environments.DiscardedEnd);
+            context = [.. generated[discarded..], .. seen];
             observation = result.Observation;
         }
     }

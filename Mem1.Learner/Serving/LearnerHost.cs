@@ -20,6 +20,11 @@ public sealed record LearnerHostOptions
 {
     /// <summary>What sub-trajectories may hold: of the model that is trained.</summary>
     public required TrajectoryLimits Limits { get; init; }
+    /// <summary>
+    /// How many tokens at the start of a response the next turn's context drops, as the environment's format has it
+    /// (<see cref="Mem1.Model.ResponseParts.Discarded"/>); null for none. Called from several threads.
+    /// </summary>
+    public Func<int[], int>? Discarded { get; init; }
     /// <summary>Address to bind; loopback unless told otherwise.</summary>
     public string Address { get; init; } = "127.0.0.1";
     /// <summary>Port; 0 takes a free one.</summary>
@@ -65,7 +70,7 @@ public sealed class LearnerHost : IAsyncDisposable
         if (!IPAddress.TryParse(options.Address, out var bind))
             throw new LearnerException($"The learner cannot listen on \"{options.Address}\": that is not an IP address.");
         var stopping = new CancellationTokenSource();
-        var ledger = new TaskLedger(() => publisher.Version, options.LeaseLimit, options.Limits, TimeProvider.System);
+        var ledger = new TaskLedger(() => publisher.Version, options.LeaseLimit, options.Limits, TimeProvider.System, options.Discarded);
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
         builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>
         {

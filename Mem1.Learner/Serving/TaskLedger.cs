@@ -82,10 +82,12 @@ public sealed class TaskLedger
     /// <param name="leaseLimit">Age at which a lease dies.</param>
     /// <param name="limits">What a sub-trajectory may hold.</param>
     /// <param name="time">Clock.</param>
-    public TaskLedger(Func<long> requiredVersion, TimeSpan leaseLimit, TrajectoryLimits limits, TimeProvider time)
+    /// <param name="discarded">How many tokens at the start of a response the next turn's context drops; null for none.</param>
+    public TaskLedger(
+        Func<long> requiredVersion, TimeSpan leaseLimit, TrajectoryLimits limits, TimeProvider time, Func<int[], int>? discarded = null)
     {
         (_requiredVersion, _leaseLimit, _time) = (requiredVersion, leaseLimit, time);
-        _assembler = new TrajectoryAssembler(limits);
+        _assembler = new TrajectoryAssembler(limits, discarded);
     }
 
     /// <summary>Counts by state.</summary>

@@ -1,7 +1,8 @@
 // Keeps:
 //  * a sub-trajectory is taken once however often it arrives: (episode, attempt, turn) decides;
 //  * turns of an episode may arrive in any order; the trajectory is complete when the turn that ends it and all before it are there;
-//  * what is assembled is consistent to the token, or it is refused with the reason: context(j) = generated(j-1) ++ observation(j-1);
+//  * what is assembled is consistent to the token, or it is refused with the reason: context(j) = generated(j-1) ++ observation(j-1),
+//    less the tokens at the start of generated(j-1) that the environment's format discards;
 //  * what is assembled is within the limits: no message, whatever is in it, makes Add throw or lets an update fail later.
 using Mem1.Environments;
 using Mem1.Protocol.V1;
@@ -29,7 +30,11 @@ public readonly record struct AssemblyResult(AssemblyOutcome Outcome, Trajectory
 
 /// <summary>Puts sub-trajectories together by episode. Not thread-safe: the ledger's lock guards it.</summary>
 /// <param name="limits">What is refused whatever its episode says.</param>
-public sealed class TrajectoryAssembler(TrajectoryLimits limits)
+/// <param name="discarded">
+/// How many tokens at the start of a response the next turn's context drops (<see cref="Mem1.Model.ResponseParts.Discarded"/>); null for
+/// none. Asked only about tokens within the limits.
+/// </param>
+public sealed class TrajectoryAssembler(TrajectoryLimits limits, Func<int[], int>? discarded = null)
 {
     private readonly Dictionary<(string Episode, int Attempt), OpenEpisode> _open = [];
 
@@ -132,7 +137,7 @@ public sealed class TrajectoryAssembler(TrajectoryLimits limits)
 
     private bool OutOfVocabulary(IEnumerable<int> tokens) => tokens.Any(t => (uint)t >= (uint)limits.VocabularySize);
 
-    private static AssemblyResult Assemble(SubTrajectory[] subs)
+    private AssemblyResult Assemble(SubTrajectory[] subs)
     {
         var prompt = subs[0].Segments[0].Tokens.ToArray();
         var turns = new List<Turn>(subs.Length);
@@ -141,11 +146,13 @@ public sealed class TrajectoryAssembler(TrajectoryLimits limits)
             if (!sub.Segments[0].Tokens.SequenceEqual(prompt))
                 return Reject(sub, "has another prompt than the episode's first turn");
             var context = sub.Segments.Skip(1).Where(s => !s.Generated).SelectMany(s => s.Tokens).ToArray();
-            int[] expected = turns.Count == 0 ? [] : [.. turns[^1].Generated, .. turns[^1].Observation];
+            int[] expected = turns.Count == 0
+                ? []
+                : [.. turns[^1].Generated[(discarded?.Invoke(turns[^1].Generated) ?? 0)..], .. turns[^1].Observation];
             if (!context.SequenceEqual(expected))
             {
                 return Reject(
-                    sub, $"was served a context of {context.Length} tokens that is not the turn before ({expected.Length} tokens)");
+                    sub, $"was served a context of {context.Length} tokens that is not what is kept of the turn before ({expected.Length} tokens)");
             }
 
             turns.Add(new Turn(

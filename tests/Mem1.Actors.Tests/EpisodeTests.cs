@@ -63,6 +63,46 @@ public sealed class EpisodeTests
         await rig.DrainAsync();
     }
 
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task WhatTheFormatDiscardsIsSentButNotServedAgain(bool straddled)
+    {
+        await using var rig = new Rig();
+        rig.Environments.InternalStateEnd = "</note>";
+        rig.Environments.DiscardedEnd = "</think>";
+        var lease = FakeLearner.NewLease("e", turns: 3);
+        var prompt = rig.Tokenizer.EncodePrompt(lease.Task.Objectives[0].Question);
+        // The first response fits, and what is kept of it; all of it and the observation would not.
+        rig.Options = rig.Options with { MaxContextTokens = prompt.Length + 78, MaxNewTokens = 77 };
+        int[] Thoughts(int turn) => straddled
+            ? [.. rig.Tokenizer.Encode("<think>" + new string('t', turn == 0 ? 57 : 5)), Piece("</thin"), Piece("k><")]
+            : rig.Tokenizer.Encode($"<think>{new string('t', turn == 0 ? 62 : 5)}</think>");
+        var kept = rig.Tokenizer.Encode(straddled ? "note>n</note>" : "n</note>");
+        var contexts = new List<string>();
+        rig.TokenScript = context =>
+        {
+            contexts.Add(context);
+            return [.. Thoughts(contexts.Count - 1), .. kept, .. rig.Tokenizer.Encode(contexts.Count < 3 ? "<search>q</search>" : "<answer>a</answer>")];
+        };
+        await rig.StartAsync();
+        rig.Learner.Lease(lease);
+        await rig.UntilEnded(1);
+
+        var turns = rig.Learner.Received.ToArray();
+        Assert.Equal([EndReason.Unspecified, EndReason.Unspecified, EndReason.Answered], turns.Select(t => t.End));
+        foreach (var (turn, j) in turns.Select((t, j) => (t, j)))
+        {
+            var generated = turn.Segments.Where(s => s.Generated).ToArray();
+            Assert.Equal([.. Thoughts(j), .. kept], generated[0].Tokens);
+            Assert.Equal(generated.Sum(s => s.Tokens.Count), turn.LogProbs.Count);
+            var served = turn.Segments.Where(s => !s.Generated).SelectMany(s => s.Tokens).ToArray();
+            Assert.Equal(j == 0 ? prompt : [.. prompt, .. kept, .. rig.Tokenizer.Encode("<search>q</search>"), .. turns[j - 1].Observation], served);
+            Assert.Equal(rig.Tokenizer.Decode(served), contexts[j]);
+        }
+        await rig.DrainAsync();
+    }
+
     [Fact]
     public async Task ALongObservationIsClippedAndKeepsItsClosingTag()
     {

@@ -64,12 +64,30 @@ public sealed class PureTests
         var ids = Enumerable.Range(128, PieceTokenizer.Pieces.Length).Concat("kh>/<a".Select(c => (int)c)).ToArray();
         var split = 0;
         var clipped = 0;
+        var discarded = 0;
         for (var round = 0; round < 5000; round++)
         {
             int[] tokens = [.. Enumerable.Range(0, random.Next(0, 25)).Select(_ => ids[random.Next(ids.Length)])];
             var (state, action) = ResponseTokens.Split(tokens, "</think>", Tokenizer);
             Assert.Equal(tokens, state.Concat(action));
             var text = Tokenizer.Decode(state);
+            var (keptState, keptAction) = ResponseTokens.Kept(state, action, "</answer>", Tokenizer);
+            int[] kept = [.. keptState, .. keptAction];
+            Assert.Equal(kept, tokens[^kept.Length..]);
+            Assert.Equal(Math.Min(kept.Length, action.Length), keptAction.Length);
+            if (kept.Length < tokens.Length)
+            {
+                discarded++;
+                Assert.Contains("</answer>", Tokenizer.Decode(tokens.AsSpan(0, tokens.Length - kept.Length)));
+                Assert.DoesNotContain("</answer>", Tokenizer.Decode(tokens.AsSpan(0, tokens.Length - kept.Length - 1)));
+            }
+            else
+            {
+                Assert.DoesNotContain("</answer>", Tokenizer.Decode(tokens));
+            }
+            var (allState, allAction) = ResponseTokens.Kept(state, action, null, Tokenizer);
+            Assert.Equal(state, allState);
+            Assert.Equal(action, allAction);
             if (state.Length > 0)
             {
                 split++;
@@ -100,7 +118,7 @@ public sealed class PureTests
             var common = cut.Zip(tokens).TakeWhile(p => p.First == p.Second).Count();
             Assert.True(cut[common..].SequenceEqual(tokens[^(limit - common)..]) || cut[^1] == closing[0]);
         }
-        Assert.True(split > 500 && clipped > 500, $"{split} {clipped}");
+        Assert.True(split > 500 && clipped > 500 && discarded > 500, $"{split} {clipped} {discarded}");
     }
 
     [Fact]

@@ -165,7 +165,9 @@ internal sealed partial class CountingEnvironments : IEnvironmentFactory
 
     public IReadOnlyList<string> StopStrings { get; } = ["</search>", "</answer>"];
 
-    public string InternalStateEnd => "</think>";
+    public string InternalStateEnd { get; set; } = "</think>";
+
+    public string? DiscardedEnd { get; set; }
 
     public string ObservationEnd => "</information>";
 

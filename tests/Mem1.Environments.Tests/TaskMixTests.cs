@@ -48,18 +48,22 @@ public sealed class TaskMixTests
         Assert.Contains("one name", EnvironmentMix.Problem([Part("a", 1), Part("a", 1)]));
         Assert.Contains("must be above 0", EnvironmentMix.Problem([Part("a", 0)]));
         Assert.Contains("</obs> but b with </think> and </other>", EnvironmentMix.Problem([Part("a", 1), Part("b", 1, observationEnd: "</other>")]));
+        Assert.Contains(
+            "a keeps all of a response but b what follows </think>", EnvironmentMix.Problem([Part("a", 1), Part("b", 1, discardedEnd: "</think>")]));
+        var both = new EnvironmentMix([Part("a", 1, discardedEnd: "</think>"), Part("b", 1, discardedEnd: "</think>")]);
+        Assert.Equal("</think>", both.Factory.DiscardedEnd);
         Assert.Contains("no common number", EnvironmentMix.Problem([Part("a", 1, counts: [1]), Part("b", 1, counts: [2])]));
         Assert.Null(EnvironmentMix.Problem([Part("a", 1, counts: [1, 2]), Part("b", 1)]));
         Assert.Equal([2], new EnvironmentMix([Part("a", 1, counts: [1, 2]), Part("b", 1, counts: [2, 3]), Part("c", 1)]).Training.ObjectiveCounts);
     }
 
-    private static MixPart Part(string name, double share, string observationEnd = "</obs>", int[]? counts = null)
+    private static MixPart Part(string name, double share, string observationEnd = "</obs>", int[]? counts = null, string? discardedEnd = null)
     {
-        var stub = new Stub(name, observationEnd, counts);
+        var stub = new Stub(name, observationEnd, counts, discardedEnd);
         return new MixPart(name, share, stub, stub, stub, stub);
     }
 
-    private sealed class Stub(string name, string observationEnd, int[]? counts)
+    private sealed class Stub(string name, string observationEnd, int[]? counts, string? discardedEnd)
         : IEnvironmentFactory, ITaskSource, IExpert, IExpertEpisode, IEnvironment
     {
         public string Name => name;
@@ -67,6 +71,8 @@ public sealed class TaskMixTests
         public IReadOnlyList<string> StopStrings => ["</x>", $"</{name}>"];
 
         public string InternalStateEnd => "</think>";
+
+        public string? DiscardedEnd => discardedEnd;
 
         public string ObservationEnd => observationEnd;
 

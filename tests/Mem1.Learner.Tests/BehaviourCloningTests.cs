@@ -1,4 +1,5 @@
 using Mem1.Environments;
+using Mem1.Environments.WebShop;
 using Mem1.Environments.Worlds;
 using Mem1.Model;
 using Mem1.Model.Initialization;
@@ -54,6 +55,28 @@ public sealed class BehaviourCloningTests
             Assert.InRange(t.Observation.Length, 1, 4);
             Assert.Contains(end, Tokenizer.Decode(t.Observation), StringComparison.Ordinal);
         });
+    }
+
+    [Fact]
+    public async Task What_a_format_discards_of_an_experts_response_is_learnt_but_not_served_again()
+    {
+        var goals = ShopGoals.Make(GeneratedShop.Create(productsPerKind: 2), GoalKind.Synthetic, 1);
+        var shop = new WebShopFactory(goals, new WebShopOptions());
+        var tokenizer = BpeTrainer.Train(goals.Catalogue.Texts(), 600, ["<think>", "</think>", "<summary>", "</summary>", "<answer>", "</answer>"]);
+        var expert = new ExpertTrajectories(
+            shop, new WebShopExpert(goals, new WebShopOptions(), new WebShopExpertOptions()), tokenizer, 8192, 4096);
+        var task = WebShopTaskSource.Training(goals).Get(0, 1, 1);
+        var episode = (await expert.PlayAsync(task, 1, _limit))!;
+        Assert.True(episode.Turns.Count > 2);
+        var end = Assert.Single(tokenizer.Encode("</think>"));
+        for (var j = 1; j < episode.Turns.Count; j++)
+        {
+            var (before, turn) = (episode.Turns[j - 1], episode.Turns[j]);
+            var kept = before.Generated[(Array.IndexOf(before.Generated, end) + 1)..];
+            Assert.StartsWith("\n<summary>", tokenizer.Decode(kept), StringComparison.Ordinal);
+            Assert.Equal([.. kept, .. before.Observation], turn.Context);
+            Assert.Contains(end, turn.Generated);
+        }
     }
 
     private (ModelWeights Weights, double Loss, List<CloningProgress> Curve) Clone(int steps, ulong seed)

@@ -74,7 +74,7 @@ public sealed class TrajectoryAssemblerTests
         { "no scores", s => { s.Outcome.ExactMatch.Clear(); s.Outcome.F1.Clear(); }, "0 exact matches" },
         { "a score too few", s => s.Outcome.F1.Clear(), "0 F1 scores" },
         { "a score that is no number", s => s.Outcome.F1[0] = double.NaN, "outside 0 to 1" },
-        { "a context that is not the turn before", s => s.Segments[1].Tokens[0] ^= 1, "not the turn before" },
+        { "a context that is not the turn before", s => s.Segments[1].Tokens[0] ^= 1, "not what is kept of the turn before" },
     };
 
     [Theory, MemberData(nameof(Lies))]
@@ -131,6 +131,85 @@ public sealed class TrajectoryAssemblerTests
 
         Assert.InRange(completed, 1000, 4999); // both things happen, or the test shows nothing
         Assert.True(rejected > 500);
+    }
+
+    [Fact]
+    public void A_context_without_the_discarded_part_of_a_response_is_taken_and_no_other()
+    {
+        // Two thirds of a response are dropped, at least nothing and at most all.
+        static int Discarded(int[] response) => (2 * response.Length / 3) + (response[0] % 2);
+        var random = new Random(5);
+        int rejected = 0, whole = 0, mean = 0;
+        for (var round = 0; round < 300; round++)
+        {
+            var (want, subs) = WithoutDiscarded(TestData.Trajectory(random, 31, 3, maxLength: 9), Discarded);
+            var got = Assembled(subs, Discarded);
+            Assert.True(got.Outcome == AssemblyOutcome.Completed, got.Reason);
+            Assert.Equal(want.Turns.Select(t => t.Context), got.Trajectory!.Turns.Select(t => t.Context));
+
+            // A token more or fewer, another token, or the whole response is refused; so is the right context by a learner that keeps all.
+            var context = subs[2].Segments.First(s => s is { Generated: false, Kind: SegmentKind.Information });
+            var dropped = want.Turns[1].Generated[..Discarded(want.Turns[1].Generated)];
+            if (dropped.Length > 0)
+            {
+                whole++;
+                Refused(s => s.Segments.Insert(1, new Segment { Kind = SegmentKind.InternalState, Tokens = { dropped } }), Discarded);
+                Refused(s => s.Segments.Insert(1, new Segment { Kind = SegmentKind.InternalState, Tokens = { dropped[^1] } }), Discarded);
+                Refused(_ => { }, null);
+            }
+
+            Refused(s => s.Segments[1].Tokens.RemoveAt(0), Discarded);
+            Refused(s => s.Segments[1].Tokens[0] = (s.Segments[1].Tokens[0] + 1) % 31, Discarded);
+            mean += context.Tokens.Count;
+
+            void Refused(Action<SubTrajectory> lie, Func<int[], int>? rule)
+            {
+                SubTrajectory[] lying = [.. subs.Select(s => s.Clone())];
+                lie(lying[2]);
+                var result = Assembled(lying, rule);
+                Assert.Equal(AssemblyOutcome.Rejected, result.Outcome);
+                Assert.Contains("not what is kept of the turn before", result.Reason, StringComparison.Ordinal);
+                rejected++;
+            }
+        }
+
+        Assert.True(whole > 100 && rejected > 600 && mean > 0, $"{whole} {rejected}");
+
+        static AssemblyResult Assembled(IEnumerable<SubTrajectory> subs, Func<int[], int>? rule)
+        {
+            var assembler = new TrajectoryAssembler(TestData.Limits, rule);
+            AssemblyResult last = default;
+            foreach (var sub in subs)
+            {
+                last = assembler.Add(sub, newestVersion: 0);
+                if (last.Outcome == AssemblyOutcome.Rejected) break;
+            }
+
+            return last;
+        }
+    }
+
+    /// <summary>The same episode, served without the start of each response.</summary>
+    private static (Trajectory Want, List<SubTrajectory> Subs) WithoutDiscarded(Trajectory t, Func<int[], int> discarded)
+    {
+        Trajectory want = t with
+        {
+            Turns =
+            [
+                .. t.Turns.Select((turn, j) => j == 0 ? turn : turn with
+                {
+                    Context = [.. t.Turns[j - 1].Generated[discarded(t.Turns[j - 1].Generated)..], .. t.Turns[j - 1].Observation],
+                }),
+            ],
+        };
+        var subs = ToMessages(t);
+        for (var j = 1; j < subs.Count; j++)
+        {
+            foreach (var old in subs[j].Segments.Skip(1).Where(s => !s.Generated).ToList()) subs[j].Segments.Remove(old);
+            subs[j].Segments.Insert(1, new Segment { Kind = SegmentKind.Information, Tokens = { want.Turns[j].Context } });
+        }
+
+        return (want, subs);
     }
 
     /// <summary>A message with a few bytes of its encoding changed; null when it no longer is one.</summary>
