@@ -1,20 +1,26 @@
 // Invariants: a checkpoint folder appears under its name complete or not at all (written beside it, then renamed); loading gives weights
 // that fit the configuration, or a CheckpointException.
-using System.Text.Json;
 using Mem1.Model.Tokenizers;
 
 namespace Mem1.Model.Checkpoints;
 
 /// <summary>
-/// A model in a folder of the Hugging Face layout: config.json, model.safetensors (or shards with an index), tokenizer files.
+/// A model in a folder of the Hugging Face layout: config.json, model.safetensors (or shards with an index), tokenizer files. The value
+/// head, which no other software knows, lies in a file of its own.
 /// </summary>
 /// <param name="Config">Shape of the decoder.</param>
-/// <param name="Weights">Tensors that fit it.</param>
+/// <param name="Weights">Tensors that fit it, and value_head.* if the model has a value head.</param>
 /// <param name="Tokenizer">Null when the folder has no tokenizer.json.</param>
 public sealed record Checkpoint(DecoderConfig Config, ModelWeights Weights, ITokenizer? Tokenizer)
 {
-    private const string WeightsFile = "model.safetensors";
-    private const string IndexFile = "model.safetensors.index.json";
+    /// <summary>Holds value_head.*; other loaders do not look at it and so do not warn of tensors they do not know.</summary>
+    public const string ValueHeadFile = "value_head.safetensors";
+
+    /// <summary>The size above which transformers cuts a model into shards by default.</summary>
+    public const long DefaultShardBytes = 5_000_000_000;
+
+    /// <summary>What came with the checkpoint and goes back with it.</summary>
+    public CheckpointOrigin Origin { get; init; } = CheckpointOrigin.None;
 
     /// <summary>Loads a folder.</summary>
     /// <param name="folder">Holds config.json and the weights.</param>
@@ -24,97 +30,70 @@ public sealed record Checkpoint(DecoderConfig Config, ModelWeights Weights, ITok
         if (!Directory.Exists(folder))
         {
             throw new CheckpointException(
-                $"{folder} is not a folder; a checkpoint is a folder with {ModelConfigFile.FileName} and {WeightsFile}.");
+                $"{folder} is not a folder; a checkpoint is a folder with {ModelConfigFile.FileName} and {ShardIndex.WeightsFile}.");
         }
-        DecoderConfig config = ModelConfigFile.Read(Path.Combine(folder, ModelConfigFile.FileName));
-        string single = Path.Combine(folder, WeightsFile);
-        string index = Path.Combine(folder, IndexFile);
-        ModelWeights weights = !File.Exists(single) && File.Exists(index) ? ReadShards(folder, index) : Safetensors.Read(single);
+        string configPath = Path.Combine(folder, ModelConfigFile.FileName);
+        byte[] configBytes = ModelConfigFile.ReadBytes(configPath);
+        DecoderConfig config = ModelConfigFile.Parse(configBytes, configPath);
+        string single = Path.Combine(folder, ShardIndex.WeightsFile);
+        bool sharded = !File.Exists(single) && File.Exists(Path.Combine(folder, ShardIndex.FileName));
+        ModelWeights read = sharded ? ShardIndex.Read(folder) : Safetensors.Read(single);
+        var tensors = new SortedDictionary<string, WeightTensor>(StringComparer.Ordinal);
+        foreach ((string name, WeightTensor tensor) in read.Tensors)
+        {
+            // A tied model computes its logits from the embedding whatever lm_head says, and inverse frequencies follow from rope_theta.
+            if (!(config.TiedEmbeddings && name == "lm_head.weight") && !name.EndsWith(".rotary_emb.inv_freq", StringComparison.Ordinal))
+                tensors[name] = tensor;
+        }
+        string head = Path.Combine(folder, ValueHeadFile);
+        if (File.Exists(head))
+        {
+            foreach ((string name, WeightTensor tensor) in Safetensors.Read(head).Tensors)
+            {
+                if (!name.StartsWith(WeightLayout.ValueHeadPrefix, StringComparison.Ordinal))
+                    throw new CheckpointException($"{head} holds {SafetensorsHeader.Shown(name)}, which is no tensor of a value head.");
+                tensors[name] = tensor;
+            }
+        }
+        var weights = new ModelWeights(tensors);
         WeightLayout.Require(config, weights, folder);
-        return new Checkpoint(config, weights, TokenizerFiles.TryLoad(folder));
+        return new Checkpoint(config, weights, TokenizerFiles.TryLoad(folder))
+        {
+            Origin = CheckpointOrigin.Of(folder, configBytes, ModelConfigFile.DtypeOf(configBytes)),
+        };
     }
 
     /// <summary>Writes a folder; an existing one of that name is replaced only once the new one is whole on the disk.</summary>
     /// <param name="folder">Where; its parent is created if need be.</param>
     /// <param name="dtype">How weights are stored.</param>
-    /// <exception cref="CheckpointException">The weights do not fit the configuration.</exception>
+    /// <param name="shardBytes">Weights larger than this are cut into shards of at most this size.</param>
+    /// <exception cref="CheckpointException">The weights do not fit the configuration or the dtype.</exception>
     /// <exception cref="IOException">The disk refused; the previous folder is untouched.</exception>
-    public void Save(string folder, StoredDtype dtype = StoredDtype.Float32)
+    public void Save(string folder, StoredDtype dtype = StoredDtype.Float32, long shardBytes = DefaultShardBytes)
     {
         WeightLayout.Require(Config, Weights, folder);
-        string full = Path.TrimEndingDirectorySeparator(Path.GetFullPath(folder));
-        string aside = full + ".part";
-        string old = full + ".old";
-        Directory.CreateDirectory(Path.GetDirectoryName(full)!);
-        DeleteIfThere(aside);
-        try
-        {
-            Directory.CreateDirectory(aside);
-            WriteInto(aside, dtype);
-            DeleteIfThere(old);
-            if (Directory.Exists(full))
-                Directory.Move(full, old);
-            Directory.Move(aside, full);
-            DeleteIfThere(old);
-        }
-        catch
-        {
-            if (!Directory.Exists(full) && Directory.Exists(old))
-                Directory.Move(old, full);
-            DeleteIfThere(aside);
-            throw;
-        }
+        AtomicFolder.Write(folder, aside => WriteInto(aside, dtype, shardBytes));
     }
 
     /// <summary>
-    /// Writes the files of a checkpoint into an existing folder, each atomically; <see cref="Save"/> is atomic as a whole.
+    /// Writes the files of a checkpoint into an existing, empty folder, each atomically; <see cref="Save"/> is atomic as a whole.
     /// </summary>
     /// <param name="folder">An existing folder.</param>
-    /// <param name="dtype">How weights are stored.</param>
-    public void WriteInto(string folder, StoredDtype dtype = StoredDtype.Float32)
+    /// <param name="dtype">How weights are stored; the value head is float32 always.</param>
+    /// <param name="shardBytes">Weights larger than this are cut into shards of at most this size.</param>
+    public void WriteInto(string folder, StoredDtype dtype = StoredDtype.Float32, long shardBytes = DefaultShardBytes)
     {
-        ModelConfigFile.Write(Path.Combine(folder, ModelConfigFile.FileName), Config, dtype, Tokenizer?.EndOfText);
-        Safetensors.Write(Path.Combine(folder, WeightsFile), Weights, dtype);
+        ModelConfigFile.Write(Path.Combine(folder, ModelConfigFile.FileName), Config, dtype, Tokenizer?.EndOfText, Origin.Config);
+        var policy = new SortedDictionary<string, WeightTensor>(StringComparer.Ordinal);
+        var head = new SortedDictionary<string, WeightTensor>(StringComparer.Ordinal);
+        foreach ((string name, WeightTensor tensor) in Weights.Tensors)
+            (name.StartsWith(WeightLayout.ValueHeadPrefix, StringComparison.Ordinal) ? head : policy).Add(name, tensor);
+        ShardIndex.Write(folder, new ModelWeights(policy), dtype, shardBytes);
+        if (head.Count > 0)
+            Safetensors.Write(Path.Combine(folder, ValueHeadFile), new ModelWeights(head));
+        Origin.Write(folder);
+        if (Tokenizer?.EndOfText is int end && !Origin.Files.ContainsKey(GenerationConfigFile.FileName))
+            GenerationConfigFile.Write(folder, end);
         Tokenizer?.Save(folder);
-    }
-
-    private static void DeleteIfThere(string folder)
-    {
-        if (Directory.Exists(folder))
-            Directory.Delete(folder, recursive: true);
-    }
-
-    private static ModelWeights ReadShards(string folder, string index)
-    {
-        var fileOf = new SortedDictionary<string, string>(StringComparer.Ordinal);
-        try
-        {
-            using JsonDocument document = JsonDocument.Parse(File.ReadAllBytes(index));
-            foreach (JsonProperty entry in document.RootElement.GetProperty("weight_map").EnumerateObject())
-                fileOf[entry.Name] = entry.Value.GetString() ?? throw new JsonException("a file name is null");
-        }
-        catch (Exception e) when (e is JsonException or KeyNotFoundException or InvalidOperationException or IOException)
-        {
-            throw new CheckpointException($"{index} is not an index with a weight_map of tensor to file: "
-                + $"{SafetensorsHeader.FirstSentence(e.Message)}.", e);
-        }
-        var tensors = new SortedDictionary<string, WeightTensor>(StringComparer.Ordinal);
-        foreach (string shard in fileOf.Values.Distinct(StringComparer.Ordinal).Order(StringComparer.Ordinal))
-        {
-            if (shard != Path.GetFileName(shard) || shard.Length == 0)
-            {
-                throw new CheckpointException(
-                    $"{index} names the file \"{SafetensorsHeader.Shown(shard)}\", which is not in the checkpoint folder.");
-            }
-            foreach ((string name, WeightTensor tensor) in Safetensors.Read(Path.Combine(folder, shard)).Tensors)
-            {
-                if (fileOf.TryGetValue(name, out string? owner) && owner == shard)
-                    tensors[name] = tensor;
-            }
-        }
-        string? missing = fileOf.Keys.FirstOrDefault(name => !tensors.ContainsKey(name));
-        if (missing is not null)
-            throw new CheckpointException($"{index} says that {missing} is in {fileOf[missing]}, but it is not there.");
-        return new ModelWeights(tensors);
     }
 }

@@ -14,18 +14,18 @@ public static class ModelConfigFile
     /// <summary>Reads a configuration.</summary>
     /// <param name="path">A config.json.</param>
     /// <exception cref="CheckpointException">Missing, malformed, or of a model this decoder cannot compute.</exception>
-    public static DecoderConfig Read(string path)
+    public static DecoderConfig Read(string path) => Parse(ReadBytes(path), path);
+
+    internal static byte[] ReadBytes(string path)
     {
-        byte[] bytes;
         try
         {
-            bytes = File.ReadAllBytes(path);
+            return File.ReadAllBytes(path);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             throw new CheckpointException($"{path} could not be read: {SafetensorsHeader.FirstSentence(e.Message)}.", e);
         }
-        return Parse(bytes, path);
     }
 
     /// <summary>Parses a configuration.</summary>
@@ -34,21 +34,18 @@ public static class ModelConfigFile
     /// <exception cref="CheckpointException">Malformed, or of a model this decoder cannot compute.</exception>
     public static DecoderConfig Parse(ReadOnlySpan<byte> utf8, string name)
     {
-        JsonDocument document;
         try
         {
-            var reader = new Utf8JsonReader(utf8, new JsonReaderOptions { AllowTrailingCommas = false });
-            document = JsonDocument.ParseValue(ref reader);
-        }
-        catch (JsonException e)
-        {
-            throw new CheckpointException($"{name} is not valid JSON: {SafetensorsHeader.FirstSentence(e.Message)}.", e);
-        }
-        using (document)
-        {
+            // A key that stands twice means one thing here and another in the next reader.
+            using JsonDocument document = JsonDocument.Parse(
+                utf8.ToArray(), new JsonDocumentOptions { AllowDuplicateProperties = false });
             if (document.RootElement.ValueKind != JsonValueKind.Object)
                 throw new CheckpointException($"{name} is not a JSON object.");
             return Convert(new Keys(document.RootElement, name));
+        }
+        catch (Exception e) when (e is JsonException or InvalidOperationException)
+        {
+            throw new CheckpointException($"{name} is not valid JSON: {SafetensorsHeader.FirstSentence(e.Message)}.", e);
         }
     }
 
@@ -59,10 +56,9 @@ public static class ModelConfigFile
             throw keys.Error("model_type", $"is \"{SafetensorsHeader.Shown(type)}\"; this decoder computes \"qwen2\" only");
         if (keys.Text("hidden_act", "silu") is var activation && activation != "silu")
             throw keys.Error("hidden_act", $"is \"{SafetensorsHeader.Shown(activation!)}\"; this decoder computes \"silu\" only");
-        if (keys.Flag("use_sliding_window", false))
-            throw keys.Error("use_sliding_window", "is true; sliding-window attention is not supported");
-        if (keys.Has("rope_scaling"))
-            throw keys.Error("rope_scaling", "is set; scaled rotary positions are not supported, remove it or take another checkpoint");
+        if (keys.Has("quantization_config"))
+            throw keys.Error("quantization_config", "is set; quantised weights cannot be trained, take the checkpoint they were made from");
+        double theta = RotaryBase(keys);
 
         int hidden = keys.Count("hidden_size", null);
         int heads = keys.Count("num_attention_heads", null);
@@ -71,6 +67,9 @@ public static class ModelConfigFile
             throw keys.Error("num_key_value_heads", $"is {keyValueHeads}, which does not divide the {heads} attention heads");
         if (!keys.Has("head_dim") && hidden % heads != 0)
             throw keys.Error("num_attention_heads", $"is {heads}, which does not divide hidden_size {hidden}");
+        int layers = keys.Count("num_hidden_layers", null);
+        int positions = keys.Count("max_position_embeddings", 32768);
+        RequireFullAttention(keys, layers, positions);
         PositionEncoding position = keys.Text("position", "rope") switch
         {
             "rope" => PositionEncoding.Rope,
@@ -92,13 +91,13 @@ public static class ModelConfigFile
             VocabularySize = keys.Count("vocab_size", null),
             HiddenSize = hidden,
             IntermediateSize = keys.Count("intermediate_size", null),
-            Layers = keys.Count("num_hidden_layers", null),
+            Layers = layers,
             Heads = heads,
             KeyValueHeads = keyValueHeads,
             HeadSize = headSize,
-            MaxPositions = keys.Count("max_position_embeddings", 32768),
+            MaxPositions = positions,
             NormEpsilon = keys.Positive("rms_norm_eps", 1e-6),
-            RopeTheta = keys.Positive("rope_theta", 10_000),
+            RopeTheta = theta,
             TiedEmbeddings = keys.Flag("tie_word_embeddings", false),
             QkvBias = keys.Flag("qkv_bias", true),
             Position = position,
@@ -108,19 +107,86 @@ public static class ModelConfigFile
         };
     }
 
+    /// <summary>The base of the rotary positions, in today's place or in that of transformers 5; scaled positions are refused.</summary>
+    private static double RotaryBase(Keys keys)
+    {
+        foreach (string key in new[] { "rope_scaling", "rope_parameters" })
+        {
+            if (keys.Section(key) is not { } scaling)
+                continue;
+            string kind = scaling.Text("rope_type", null) ?? scaling.Text("type", "default")!;
+            if (kind != "default")
+            {
+                throw keys.Error(key, $"asks for \"{SafetensorsHeader.Shown(kind)}\"; scaled rotary positions are not supported, remove it to "
+                    + "use the model within its original length");
+            }
+        }
+        double fallback = keys.Positive("rope_theta", 10_000);
+        return keys.Section("rope_parameters")?.Positive("rope_theta", fallback) ?? fallback;
+    }
+
+    /// <summary>
+    /// A sliding window is refused where it would hide anything: in Qwen2 it holds from layer max_window_layers on.
+    /// </summary>
+    private static void RequireFullAttention(Keys keys, int layers, int positions)
+    {
+        // 4096 and 28 are what transformers takes where the file says nothing.
+        bool hides = keys.Flag("use_sliding_window", false) && keys.Count("sliding_window", 4096) < positions;
+        string[] types = keys.Texts("layer_types");
+        for (int i = 0; i < types.Length; i++)
+        {
+            if (types[i] != "full_attention" && (hides || types[i] != "sliding_attention"))
+                throw keys.Error("layer_types", $"has \"{SafetensorsHeader.Shown(types[i])}\" for layer {i}; only full_attention is supported");
+        }
+        if (hides && types.Length == 0 && keys.Count("max_window_layers", 28, least: 0) < layers)
+            throw keys.Error("use_sliding_window", "is true; sliding-window attention is not supported");
+    }
+
+    /// <summary>What config.json says about how the weights are stored; float32 where it says nothing that is known.</summary>
+    internal static StoredDtype DtypeOf(ReadOnlySpan<byte> utf8)
+    {
+        using JsonDocument document = JsonDocument.Parse(utf8.ToArray());
+        foreach (string key in new[] { "dtype", "torch_dtype" })
+        {
+            if (document.RootElement.TryGetProperty(key, out JsonElement value) && value.ValueKind == JsonValueKind.String)
+            {
+                return value.GetString() switch
+                {
+                    "bfloat16" => StoredDtype.BFloat16,
+                    "float16" => StoredDtype.Float16,
+                    _ => StoredDtype.Float32,
+                };
+            }
+        }
+        return StoredDtype.Float32;
+    }
+
+    /// <summary>The name of a dtype in config.json.</summary>
+    /// <param name="dtype">Which.</param>
+    public static string NameOf(StoredDtype dtype) => dtype switch
+    {
+        StoredDtype.Float32 => "float32",
+        StoredDtype.BFloat16 => "bfloat16",
+        _ => "float16",
+    };
+
     /// <summary>Writes a configuration atomically.</summary>
     /// <param name="path">Where config.json goes.</param>
     /// <param name="config">What it says.</param>
     /// <param name="dtype">How the weights beside it are stored.</param>
     /// <param name="endOfText">The id that ends a text, if the tokenizer has one.</param>
-    public static void Write(string path, DecoderConfig config, StoredDtype dtype = StoredDtype.Float32, int? endOfText = null) =>
-        AtomicFile.WriteText(path, Format(config, dtype, endOfText));
+    /// <param name="original">A config.json whose other keys are kept.</param>
+    public static void Write(
+        string path, DecoderConfig config, StoredDtype dtype = StoredDtype.Float32, int? endOfText = null, byte[]? original = null) =>
+        AtomicFile.WriteText(path, Format(config, dtype, endOfText, original));
 
     /// <summary>The text of config.json.</summary>
     /// <param name="config">What it says.</param>
     /// <param name="dtype">How the weights beside it are stored.</param>
     /// <param name="endOfText">The id that ends a text, if the tokenizer has one.</param>
-    public static string Format(DecoderConfig config, StoredDtype dtype = StoredDtype.Float32, int? endOfText = null)
+    /// <param name="original">A config.json whose other keys are kept: what this project does not compute with is not its to drop.</param>
+    public static string Format(
+        DecoderConfig config, StoredDtype dtype = StoredDtype.Float32, int? endOfText = null, byte[]? original = null)
     {
         ArgumentNullException.ThrowIfNull(config);
         var json = new JsonObject
@@ -139,10 +205,11 @@ public static class ModelConfigFile
             ["hidden_act"] = "silu",
             ["tie_word_embeddings"] = config.TiedEmbeddings,
             ["use_sliding_window"] = false,
-            ["torch_dtype"] = dtype == StoredDtype.Float32 ? "float32" : "bfloat16",
+            ["torch_dtype"] = NameOf(dtype),
         };
         if (endOfText is int id)
             json["eos_token_id"] = id;
+        Merge(json, original);
         if (config.HeadSize * config.Heads != config.HiddenSize)
             json["head_dim"] = config.HeadSize;
         if (!config.QkvBias)
@@ -157,6 +224,25 @@ public static class ModelConfigFile
             json["attention_scale"] = "log_n";
         return json.ToJsonString(new JsonSerializerOptions { WriteIndented = true }) + "\n";
     }
+
+    /// <summary>Puts the keys of the original that say nothing about the computation back, in its own words for the end of a text.</summary>
+    private static void Merge(JsonObject json, byte[]? original)
+    {
+        if (original is null || JsonNode.Parse(original) is not JsonObject source)
+            return;
+        foreach ((string key, JsonNode? value) in source)
+        {
+            bool own = json.ContainsKey(key) && key != "eos_token_id";
+            if (!own && !Computed.Contains(key))
+                json[key] = value?.DeepClone();
+        }
+    }
+
+    /// <summary>Keys that are written where they differ from plain Qwen2, or in another place.</summary>
+    private static readonly string[] Computed =
+    [
+        "dtype", "rope_parameters", "head_dim", "qkv_bias", "position", "conv_kernel", "embed_conv_kernel", "attention_scale",
+    ];
 
     /// <summary>Typed access to one JSON object with one-sentence errors.</summary>
     private sealed class Keys(JsonElement root, string file)
@@ -188,13 +274,32 @@ public static class ModelConfigFile
             };
         }
 
-        public int Count(string key, int? fallback)
+        /// <summary>An object within this one; null when it is missing.</summary>
+        public Keys? Section(string key)
+        {
+            if (!Has(key))
+                return null;
+            JsonElement value = root.GetProperty(key);
+            return value.ValueKind == JsonValueKind.Object ? new Keys(value, $"{file}, {key}") : throw Error(key, "is not an object");
+        }
+
+        /// <summary>A list of texts; empty when it is missing.</summary>
+        public string[] Texts(string key)
+        {
+            if (!Has(key))
+                return [];
+            JsonElement value = root.GetProperty(key);
+            return value.ValueKind == JsonValueKind.Array && value.EnumerateArray().All(e => e.ValueKind == JsonValueKind.String)
+                ? [.. value.EnumerateArray().Select(e => e.GetString()!)] : throw Error(key, "is not a list of texts");
+        }
+
+        public int Count(string key, int? fallback, int least = 1)
         {
             if (!Has(key))
                 return fallback ?? throw Error(key, "is missing");
             JsonElement value = root.GetProperty(key);
-            if (value.ValueKind != JsonValueKind.Number || !value.TryGetInt32(out int count) || count is < 1 or > LargestCount)
-                throw Error(key, $"is not a whole number from 1 to {LargestCount}");
+            if (value.ValueKind != JsonValueKind.Number || !value.TryGetInt32(out int count) || count < least || count > LargestCount)
+                throw Error(key, $"is not a whole number from {least} to {LargestCount}");
             return count;
         }
 

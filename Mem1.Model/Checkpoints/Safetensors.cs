@@ -1,6 +1,7 @@
 // Invariants: reading never trusts a length of the file (see SafetensorsHeader) and streams tensor by tensor, so memory is the tensors plus
 // one buffer; writing is deterministic (names in ordinal order), so equal weights give equal bytes and hashes.
 using System.Buffers.Binary;
+using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Text;
 using System.Text.Json;
@@ -14,9 +15,11 @@ public enum StoredDtype
     Float32,
     /// <summary>bfloat16, rounded to nearest even.</summary>
     BFloat16,
+    /// <summary>IEEE half precision, rounded to nearest even; a value beyond 65504 is refused.</summary>
+    Float16,
 }
 
-/// <summary>Reads and writes the safetensors format (F32, BF16 and F16 in; F32 or BF16 out).</summary>
+/// <summary>Reads and writes the safetensors format (F32, BF16 and F16, in and out).</summary>
 public static class Safetensors
 {
     private const int BufferBytes = 1 << 20;
@@ -124,7 +127,7 @@ public static class Safetensors
         stream.Write(prefix);
         stream.Write(header);
         byte[] buffer = [];
-        foreach ((_, WeightTensor tensor) in ordered)
+        foreach ((string name, WeightTensor tensor) in ordered)
         {
             if (dtype == StoredDtype.Float32 && BitConverter.IsLittleEndian)
             {
@@ -133,11 +136,11 @@ public static class Safetensors
             }
             if (buffer.Length == 0)
                 buffer = new byte[BufferBytes];
-            int size = dtype == StoredDtype.Float32 ? 4 : 2;
+            int size = BytesPerElement(dtype);
             for (int done = 0; done < tensor.Data.Length;)
             {
                 int step = Math.Min(tensor.Data.Length - done, BufferBytes / size);
-                Narrow(dtype, tensor.Data.AsSpan(done, step), buffer);
+                Narrow(name, dtype, tensor.Data.AsSpan(done, step), buffer);
                 stream.Write(buffer, 0, step * size);
                 done += step;
             }
@@ -164,14 +167,19 @@ public static class Safetensors
                         $"tensor {name} has shape [{string.Join(", ", tensor.Shape)}] and {tensor.Data.Length} values.", nameof(ordered));
                 }
                 writer.WriteStartObject(name);
-                writer.WriteString("dtype", dtype == StoredDtype.Float32 ? "F32" : "BF16");
+                writer.WriteString("dtype", dtype switch
+                {
+                    StoredDtype.Float32 => "F32",
+                    StoredDtype.BFloat16 => "BF16",
+                    _ => "F16",
+                });
                 writer.WriteStartArray("shape");
                 foreach (long size in tensor.Shape)
                     writer.WriteNumberValue(size);
                 writer.WriteEndArray();
                 writer.WriteStartArray("data_offsets");
                 writer.WriteNumberValue(at);
-                at += count * (dtype == StoredDtype.Float32 ? 4 : 2);
+                at += count * BytesPerElement(dtype);
                 writer.WriteNumberValue(at);
                 writer.WriteEndArray();
                 writer.WriteEndObject();
@@ -204,16 +212,32 @@ public static class Safetensors
         }
     }
 
-    private static void Narrow(StoredDtype dtype, ReadOnlySpan<float> data, Span<byte> raw)
+    private static void Narrow(string name, StoredDtype dtype, ReadOnlySpan<float> data, Span<byte> raw)
     {
         for (int i = 0; i < data.Length; i++)
         {
-            if (dtype == StoredDtype.Float32)
-                BinaryPrimitives.WriteSingleLittleEndian(raw[(4 * i)..], data[i]);
-            else
-                BinaryPrimitives.WriteUInt16LittleEndian(raw[(2 * i)..], ToBFloat16(data[i]));
+            switch (dtype)
+            {
+                case StoredDtype.Float32:
+                    BinaryPrimitives.WriteSingleLittleEndian(raw[(4 * i)..], data[i]);
+                    break;
+                case StoredDtype.BFloat16:
+                    BinaryPrimitives.WriteUInt16LittleEndian(raw[(2 * i)..], ToBFloat16(data[i]));
+                    break;
+                default:
+                    var half = (Half)data[i];
+                    if (Half.IsInfinity(half) && float.IsFinite(data[i]))
+                    {
+                        throw new CheckpointException(string.Create(CultureInfo.InvariantCulture,
+                            $"tensor {name} holds {data[i]}, which float16 cannot; store it as bfloat16 or float32."));
+                    }
+                    BinaryPrimitives.WriteHalfLittleEndian(raw[(2 * i)..], half);
+                    break;
+            }
         }
     }
+
+    internal static int BytesPerElement(StoredDtype dtype) => dtype == StoredDtype.Float32 ? 4 : 2;
 
     private static ushort ToBFloat16(float value)
     {
