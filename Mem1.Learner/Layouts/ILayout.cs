@@ -1,4 +1,4 @@
-// Keeps: a layout only says where tokens go; what they see is TurnBatch's rule, and losses never know which layout was used.
+// Keeps: a layout only says where tokens go and what they see; losses never know which layout was used.
 using Mem1.Model;
 
 namespace Mem1.Learner;
@@ -21,13 +21,43 @@ public sealed record LayoutBatch(TurnBatch Batch, IReadOnlyList<TurnReference> T
     public long PaddedTokens => ((long)Batch.Trunks.Count * Batch.TrunkWidth) + ((long)Batch.Rows.Count * Batch.RowWidth);
 }
 
+/// <summary>The layouts there are.</summary>
+public enum LayoutKind
+{
+    /// <summary>Every turn re-reads its context: <see cref="SegmentsLayout"/>.</summary>
+    Segments,
+    /// <summary>Every token once, as a sampler computes it that evicts what is pruned: <see cref="CarryLayout"/>.</summary>
+    Carry,
+    /// <summary>Every token once under the rule of the method's first release, for comparison: <see cref="PaperLayout"/>.</summary>
+    Paper,
+}
+
 /// <summary>
-/// How trajectories become forward passes. An implementation is exact when the log-probs it yields are those of the sampler.
+/// How trajectories become forward passes. An implementation is exact when the log-probs it yields are those of the sampler it is meant
+/// for.
 /// </summary>
 public interface ILayout
 {
+    /// <summary>Which one.</summary>
+    LayoutKind Kind { get; }
+
     /// <summary>
-    /// Splits turns into forward passes of at most <paramref name="tokenBudget"/> padded tokens (a longer turn travels alone).
+    /// The layout of one trajectory token by token: the definition that <see cref="Split"/> computes without ever writing it out.
+    /// </summary>
+    LayoutSequence Describe(Trajectory trajectory);
+
+    /// <summary>
+    /// Splits turns into forward passes of at most <paramref name="tokenBudget"/> padded tokens (what cannot be cut travels alone: a turn,
+    /// or in the single-copy layouts a trajectory).
     /// </summary>
     IReadOnlyList<LayoutBatch> Split(IReadOnlyList<Trajectory> batch, IEnumerable<TurnReference> turns, int tokenBudget);
+
+    /// <summary>The layout of a kind.</summary>
+    static ILayout Of(LayoutKind kind) => kind switch
+    {
+        LayoutKind.Segments => new SegmentsLayout(),
+        LayoutKind.Carry => new CarryLayout(),
+        LayoutKind.Paper => new PaperLayout(),
+        _ => throw new ArgumentOutOfRangeException(nameof(kind), kind, "Not a layout."),
+    };
 }

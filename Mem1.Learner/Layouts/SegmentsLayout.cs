@@ -8,6 +8,39 @@ namespace Mem1.Learner;
 public sealed class SegmentsLayout : ILayout
 {
     /// <inheritdoc/>
+    public LayoutKind Kind => LayoutKind.Segments;
+
+    /// <inheritdoc/>
+    public LayoutSequence Describe(Trajectory trajectory)
+    {
+        var sequence = LayoutSequence.OfPrompt(trajectory.Prompt);
+        var prompt = trajectory.Prompt.Length;
+        for (var j = 0; j < trajectory.Turns.Count; j++)
+        {
+            var turn = trajectory.Turns[j];
+            var start = sequence.Count;
+            int[] row = [.. turn.Context, .. turn.Generated];
+            // The context is the end of the turn before: all of it, unless the format discards the start of a response.
+            var discarded = j == 0 ? 0 : trajectory.Turns[j - 1].Generated.Length + trajectory.Turns[j - 1].Observation.Length
+                - turn.Context.Length;
+            for (var i = 0; i < row.Length; i++)
+            {
+                var generated = i - turn.Context.Length;
+                // What comes first in a turn without context is predicted by the end of the prompt.
+                var predictor = generated < 0 ? -1 : i == 0 ? prompt - 1 : start + i - 1;
+                var kind = generated >= 0
+                    ? LayoutSequence.KindOf(turn, generated)
+                    : LayoutSequence.KindOf(trajectory.Turns[j - 1], discarded + i);
+                sequence.Add(
+                    new LayoutToken(row[i], prompt + i, j, kind, Copy: generated < 0, predictor),
+                    new TokenSpan(0, prompt), new TokenSpan(start, start + i + 1));
+            }
+        }
+
+        return sequence;
+    }
+
+    /// <inheritdoc/>
     public IReadOnlyList<LayoutBatch> Split(IReadOnlyList<Trajectory> batch, IEnumerable<TurnReference> turns, int tokenBudget)
     {
         // By length, so that rows of a pass pad each other little; ties by place, so that the order never depends on the sort.

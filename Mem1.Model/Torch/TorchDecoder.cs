@@ -1,7 +1,7 @@
 // The decoder of the gradient pass. Keeps:
 //  * its definition is that of CpuDecoder, operation by operation (the parity gauge measures how well);
 //  * trunk and rows travel as one flat [M, D] through every pointwise operation; only attention and the convolutions tell them apart;
-//  * the largest mask is [R, 1, 1, L, P + L]: linear in the number of turns;
+//  * the largest mask is [R, 1, 1, L, P + L], or [R, 1, 1, L, P + 2 L] with links: linear in the number of turns;
 //  * what backward does not need is freed as soon as it is used (a scope per block, and one around the scores): held until the end of a
 //    step, such tensors were half of its memory;
 //  * in bfloat16 the products are rounded, nothing else: parameters, their gradients, the residual stream, norms, softmax and convolutions
@@ -108,6 +108,14 @@ public sealed class TorchDecoder : IDisposable
         return nn.functional.linear(nn.functional.relu(h), Parameters["value_head.fc2.weight"], Parameters["value_head.fc2.bias"]).squeeze(-1);
     }
 
+    /// <summary>The largest position plus one (where positions count) or the largest number of visible tokens of a row.</summary>
+    private int LongestReach(TurnBatch batch, int row, int length)
+    {
+        if (batch.Links is null) return batch.Start(row) + length;
+        var visible = Enumerable.Range(0, length).Max(i => batch.Visible(row, i));
+        return Config.Position == PositionEncoding.Rope ? Math.Max(visible, batch.Start(row) + length) : visible;
+    }
+
     /// <inheritdoc/>
     public void Dispose()
     {
@@ -119,7 +127,7 @@ public sealed class TorchDecoder : IDisposable
 
     private Geometry GeometryOf(TurnBatch batch)
     {
-        var longest = batch.Rows.Select((row, r) => row.Length + batch.Trunks[batch.TrunkOfRow[r]].Length).Max();
+        var longest = batch.Rows.Select((row, r) => LongestReach(batch, r, row.Length)).Max();
         if (longest > Config.MaxPositions)
         {
             throw new ArgumentException(
@@ -192,8 +200,13 @@ public sealed class TorchDecoder : IDisposable
         var rowV = Heads(rows, g.R, g.L, heads + kv, kv);
 
         // Copying a trunk's keys and values into each of its rows is as fast as splitting the scores in two (measured), and simpler.
-        var keys = torch.cat([trunkK.index_select(0, g.TrunkOfRow), rowK], 2);   // [R, Hkv, P + L, dh]
-        var values = torch.cat([trunkV.index_select(0, g.TrunkOfRow), rowV], 2);
+        // So it is with the previous row's, where rows go on from each other.
+        Tensor[] Sources(Tensor ofTrunk, Tensor ofRow) => g.PreviousRow is { } previous
+            ? [ofTrunk.index_select(0, g.TrunkOfRow), ofRow.index_select(0, previous), ofRow]
+            : [ofTrunk.index_select(0, g.TrunkOfRow), ofRow];
+
+        var keys = torch.cat(Sources(trunkK, rowK), 2);   // [R, Hkv, P + L or P + 2 L, dh]
+        var values = torch.cat(Sources(trunkV, rowV), 2);
         var rowOut = Softmax(rowQ, keys, values, g.RowBias, g.R, g.L);
         if (rowsOnly) return rowOut;
 
@@ -213,15 +226,25 @@ public sealed class TorchDecoder : IDisposable
             .MoveToOuterDisposeScope();
     }
 
-    /// <summary>Causal depthwise convolution of flat [M, C] with taps [C, k]; a row continues its trunk.</summary>
+    /// <summary>Causal depthwise convolution of flat [M, C] with taps [C, k]; a row continues its trunk, or what its link says.</summary>
     private static Tensor Convolve(Tensor flat, Tensor taps, int kernel, Geometry g)
     {
         var channels = flat.size(1);
         var before = kernel - 1;
         var zeros = torch.zeros([g.T, before, channels], dtype: flat.dtype, device: flat.device);
         var trunk = torch.cat([zeros, flat.narrow(0, 0, g.TrunkTokens).view(g.T, g.P, channels)], 1);     // [T, k-1+P, C]
-        // In the padded trunk, position p sits at p + k - 1: the last k-1 of a trunk of length n are at n .. n + k - 2.
-        var tails = trunk.gather(1, g.TailIndex(before).unsqueeze(-1).expand(-1, -1, channels)).index_select(0, g.TrunkOfRow);
+        Tensor tails;
+        if (g.PreviousRow is not null)
+        {
+            var origin = torch.zeros([1, channels], dtype: flat.dtype, device: flat.device); // what comes before a sequence
+            tails = torch.cat([origin, flat]).index_select(0, g.TailIndex(before)).view(g.R, before, channels);
+        }
+        else
+        {
+            // In the padded trunk, position p sits at p + k - 1: the last k-1 of a trunk of length n are at n .. n + k - 2.
+            tails = trunk.gather(1, g.TailIndex(before).unsqueeze(-1).expand(-1, -1, channels)).index_select(0, g.TrunkOfRow);
+        }
+
         var rows = torch.cat([tails, flat.narrow(0, g.TrunkTokens, g.RowTokens).view(g.R, g.L, channels)], 1);
         var weight = taps.unsqueeze(1);
         Tensor Run(Tensor padded) =>
@@ -280,35 +303,60 @@ public sealed class TorchDecoder : IDisposable
             Tokens = torch.tensor(tokens, dtype: ScalarType.Int64, device: device);
             TrunkOfRow = torch.tensor(batch.TrunkOfRow.Select(i => (long)i).ToArray(), dtype: ScalarType.Int64, device: device);
 
+            // Keys of a row, in order: its trunk's [P], with links those of the row it goes on from [L], its own [L].
+            var previous = batch.Links is null ? 0 : L;
+            var source = P + previous + L;
             var rowPositions = new long[RowTokens];
-            var rowBias = new float[R * L * (P + L)];
+            var rowVisible = new long[RowTokens];
+            var rowBias = new float[R * L * source];
             for (var r = 0; r < R; r++)
             {
-                var trunk = trunkLengths[batch.TrunkOfRow[r]];
+                var start = batch.Start(r);
+                var before = batch.Links is { } links && links[r].Previous >= 0 ? batch.Rows[links[r].Previous].Length : 0;
                 for (var i = 0; i < L; i++)
                 {
-                    rowPositions[(r * L) + i] = Math.Min(trunk + i, config.MaxPositions - 1); // beyond it only pads
-                    var line = rowBias.AsSpan(checked((int)(((r * L) + i) * (P + L))), (int)(P + L));
-                    line[(int)trunk..(int)P].Fill(float.NegativeInfinity);
-                    line[(int)(P + i + 1)..].Fill(float.NegativeInfinity);
+                    // Nobody sees a pad; it sees something, so that no softmax is over nothing.
+                    var real = i < batch.Rows[r].Length;
+                    var view = batch.Links is not null && !real
+                        ? new TokenView(0, TokenView.Nothing, 0)
+                        : batch.View(r, Math.Min(i, batch.Rows[r].Length - 1));
+                    rowPositions[(r * L) + i] = Math.Min(start + i, config.MaxPositions - 1); // beyond it only pads
+                    rowVisible[(r * L) + i] = batch.Links is null ? rowPositions[(r * L) + i] : real ? batch.Visible(r, i) - 1 : 0;
+                    var line = rowBias.AsSpan(checked((int)(((r * L) + i) * source)), (int)source);
+                    line[view.Trunk..(int)P].Fill(float.NegativeInfinity);
+                    var seen = line.Slice((int)P, (int)previous);
+                    seen[..(int)Math.Min(view.Previous, previous)].Fill(float.NegativeInfinity);
+                    if (view.Previous < previous) seen[before..].Fill(float.NegativeInfinity);
+                    line.Slice((int)(P + previous), view.Own).Fill(float.NegativeInfinity);
+                    line[(int)(P + previous + i + 1)..].Fill(float.NegativeInfinity);
                 }
             }
 
             // Pads at the end of a trunk are seen by nobody but later pads, so the trunk's own mask is plain causal.
             var trunkBias = new float[P * P];
             for (var i = 0; i < P; i++) trunkBias.AsSpan((int)((i * P) + i + 1), (int)(P - i - 1)).Fill(float.NegativeInfinity);
-            RowBias = torch.tensor(rowBias, dtype: ScalarType.Float32, device: device).view(R, 1, 1, L, P + L);
+            RowBias = torch.tensor(rowBias, dtype: ScalarType.Float32, device: device).view(R, 1, 1, L, source);
             TrunkBias = torch.tensor(trunkBias, dtype: ScalarType.Float32, device: device).view(1, 1, 1, P, P);
 
             // Made here and not on first use: a tensor made within a block would end with the block.
             foreach (var before in new[] { config.ConvKernel - 1, config.EmbeddingConvKernel - 1 }.Where(b => b >= 0).Distinct())
             {
-                var at = trunkLengths.SelectMany(n => Enumerable.Range(0, before).Select(i => n + i)).ToArray();
-                _tails.Add(before, torch.tensor(at, dtype: ScalarType.Int64, device: device).view(T, before));
+                var at = batch.Links is null
+                    ? trunkLengths.SelectMany(n => Enumerable.Range(0, before).Select(i => n + i)).ToArray()
+                    : Enumerable.Range(0, (int)R).SelectMany(r => LinkedTail(batch, r, before)).ToArray();
+                _tails.Add(before, torch.tensor(at, dtype: ScalarType.Int64, device: device).view(batch.Links is null ? T : R, before));
+            }
+
+            if (batch.Links is { } all)
+            {
+                long[] from = [.. all.Select(l => (long)Math.Max(l.Previous, 0))]; // a row without one masks it whole
+                PreviousRow = torch.tensor(from, dtype: ScalarType.Int64, device: device);
+                foreach (var (before, tail) in _tails.ToArray()) _tails[before] = tail.view(-1);
             }
 
             var positions = torch.tensor(rowPositions, dtype: ScalarType.Int64, device: device);
-            RowScale = scale.index_select(0, positions).view(R, 1, L, 1);
+            var visible = batch.Links is null ? positions : torch.tensor(rowVisible, dtype: ScalarType.Int64, device: device);
+            RowScale = scale.index_select(0, visible).view(R, 1, L, 1);
             TrunkScale = scale.narrow(0, 0, P).view(1, 1, P, 1);
             if (cos is not null && sin is not null)
             {
@@ -325,7 +373,8 @@ public sealed class TorchDecoder : IDisposable
         public long RowTokens => R * L;
         public Tensor Tokens { get; }      // [T P + R L]
         public Tensor TrunkOfRow { get; }  // [R]
-        public Tensor RowBias { get; }     // [R, 1, 1, L, P + L], 0 or -inf
+        public Tensor? PreviousRow { get; } // [R]; null without links
+        public Tensor RowBias { get; }     // [R, 1, 1, L, P + L or P + 2 L], 0 or -inf
         public Tensor TrunkBias { get; }   // [1, 1, 1, P, P]
         public Tensor RowScale { get; }    // [R, 1, L, 1]
         public Tensor TrunkScale { get; }  // [1, 1, P, 1]
@@ -339,15 +388,32 @@ public sealed class TorchDecoder : IDisposable
             {
                 Tensor?[] made =
                 [
-                    Tokens, TrunkOfRow, RowBias, TrunkBias, RowScale, TrunkScale, RowRope?.Cos, RowRope?.Sin, TrunkRope?.Cos, TrunkRope?.Sin,
-                    .. _tails.Values,
+                    Tokens, TrunkOfRow, PreviousRow, RowBias, TrunkBias, RowScale, TrunkScale,
+                    RowRope?.Cos, RowRope?.Sin, TrunkRope?.Cos, TrunkRope?.Sin, .. _tails.Values,
                 ];
                 return made.OfType<Tensor>();
             }
         }
 
-        /// <summary>[T, before]: where the last <paramref name="before"/> tokens of each trunk lie in the left-padded trunk.</summary>
+        /// <summary>
+        /// [T, before]: where the last <paramref name="before"/> tokens of each trunk lie in the left-padded trunk; with links
+        /// [R * before]: where the tokens before each row lie in the flat order with one row of zeros in front.
+        /// </summary>
         public Tensor TailIndex(int before) => _tails[before];
+
+        private IEnumerable<long> LinkedTail(TurnBatch batch, int row, int before)
+        {
+            var link = batch.Links![row];
+            var trunk = batch.TrunkOfRow[row];
+            long length = link.Previous < 0 ? 0 : batch.Rows[link.Previous].Length;
+            for (var i = -before; i < 0; i++)
+            {
+                var (inRow, inTrunk) = (length + i, link.TrunkBefore + length - link.PreviousFrom + i);
+                yield return inRow >= link.PreviousFrom ? 1 + TrunkTokens + (link.Previous * L) + inRow
+                    : inTrunk >= 0 ? 1 + (trunk * P) + inTrunk
+                    : 0;
+            }
+        }
 
         /// <summary>Rotary embedding in Qwen2's half-split form, or the input when there is none.</summary>
         public Tensor Rotate(Tensor x, (Tensor Cos, Tensor Sin)? rope)

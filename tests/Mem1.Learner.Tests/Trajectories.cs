@@ -42,7 +42,7 @@ internal static class TestData
         return ValueHead.Ensure(new ModelWeights(tensors), c.HiddenSize, (ulong)seed);
     }
 
-    public static Trajectory Trajectory(Random random, int vocabulary, int turns, string id = "e", double reward = 1, int maxLength = 6)
+    public static Trajectory Trajectory(Random random, int vocabulary, int turns, string id = "e", double reward = 1, int maxLength = 6, bool discards = false)
     {
         int[] Tokens(int least) => [.. Enumerable.Range(0, random.Next(least, maxLength)).Select(_ => random.Next(vocabulary))];
         var list = new List<Turn>();
@@ -54,7 +54,9 @@ internal static class TestData
             list.Add(new Turn(
                 context, generated, random.Next(generated.Length), [.. generated.Select(_ => -(float)random.NextDouble() * 3)],
                 [.. generated.Select(_ => 0L)], seen));
-            context = [.. generated, .. seen];
+            // With discards, a format that drops the start of a response.
+            var discarded = discards ? random.Next(generated.Length + 1) : 0;
+            context = [.. generated[discarded..], .. seen];
         }
 
         return new Trajectory(id, id, Tokens(1), list, reward, EpisodeEnd.Answered, [reward], [reward], "", false);
