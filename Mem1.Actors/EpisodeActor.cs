@@ -106,7 +106,7 @@ internal sealed partial class EpisodeActor : ReceiveActor, IWithTimers
             _context.ToArray(),
             new SamplingOptions(asked.Temperature, asked.TopP, limit),
             _services.Environments.StopStrings,
-            TurnSeed.Mix(_lease.Seed, _context.Turn)));
+            TurnSeed.Mix(_lease.HasSamplingSeed ? _lease.SamplingSeed : _lease.Seed, _context.Turn)));
     }
 
     private void OnGenerated(Generated message)

@@ -4,10 +4,18 @@ namespace Mem1.Learner;
 /// <summary>How the learner turns trajectories into gradient steps.</summary>
 public sealed record PpoOptions
 {
-    /// <summary>Discount per generated token.</summary>
+    private const double DefaultLambda = 0.97, DefaultValueLearningRate = 2e-3;
+
+    /// <summary>gae (with a critic), grpo, rloo (both need rollout.group_size) or reinforce_plus_plus.</summary>
+    public AdvantageKind Estimator { get; init; } = AdvantageKind.Gae;
+    /// <summary>Whether grpo divides by the standard deviation of the group.</summary>
+    public bool GroupStd { get; init; } = true;
+    /// <summary>What gamma and lambda count: token or turn.</summary>
+    public CreditTime Time { get; init; } = CreditTime.Token;
+    /// <summary>Discount per step of time; not for grpo and rloo.</summary>
     public double Gamma { get; init; } = 1.0;
-    /// <summary>Trace decay per generated token.</summary>
-    public double Lambda { get; init; } = 0.97;
+    /// <summary>Trace decay per step of time; gae only.</summary>
+    public double Lambda { get; init; } = DefaultLambda;
     /// <summary>Half-width of the policy's trust interval.</summary>
     public double Clip { get; init; } = 0.2;
     /// <summary>Half-width of the value's clipping; 0 turns it off.</summary>
@@ -27,10 +35,10 @@ public sealed record PpoOptions
     /// <summary>Learning rate of the policy after warm-up.</summary>
     public double LearningRate { get; init; } = 6e-4;
     /// <summary>Learning rate of the value head.</summary>
-    public double ValueLearningRate { get; init; } = 2e-3;
+    public double ValueLearningRate { get; init; } = DefaultValueLearningRate;
     /// <summary>Updates over which the policy's learning rate rises linearly.</summary>
     public int WarmupUpdates { get; init; } = 20;
-    /// <summary>First updates in which only the value head learns.</summary>
+    /// <summary>First updates in which only the value head learns; without a critic there are none.</summary>
     public int CriticOnlyUpdates { get; init; } = 1;
     /// <summary>
     /// Update at which the learning rate, falling as a square root, would reach 0; 0 keeps it constant. It is not tied to the number of
@@ -50,6 +58,12 @@ public sealed record PpoOptions
 
     /// <summary>Whether a frozen reference policy has to be kept.</summary>
     public bool NeedsReference => KlRewardCoefficient > 0 || KlLossCoefficient > 0;
+
+    /// <summary>Whether a critic learns.</summary>
+    public bool NeedsCritic => Estimator == AdvantageKind.Gae;
+
+    /// <summary>Whether episodes are compared within groups of one task.</summary>
+    public bool NeedsGroups => Estimator is AdvantageKind.Grpo or AdvantageKind.Rloo;
 
     /// <summary>Every contradiction, as a sentence each; empty when there is none.</summary>
     public IReadOnlyList<string> Validate()
@@ -83,14 +97,44 @@ public sealed record PpoOptions
         Check(Beta1 is >= 0 and < 1, $"ppo.beta1 is {Beta1}; it must be in [0, 1).");
         Check(Beta2 is >= 0 and < 1, $"ppo.beta2 is {Beta2}; it must be in [0, 1).");
         Check(GradientClip >= 0, $"ppo.gradient_clip is {GradientClip}; it must not be negative.");
+        if (!NeedsCritic)
+        {
+            var name = Estimator switch
+            {
+                AdvantageKind.Grpo => "grpo",
+                AdvantageKind.Rloo => "rloo",
+                _ => "reinforce_plus_plus",
+            };
+            void Unused(bool used, string key, object value, string why) =>
+                Check(!used, $"ppo.{key} is {value} but ppo.estimator is {name}, which has no {why}; leave it out.");
+            Unused(ValueClip != 0, "value_clip", ValueClip, "critic");
+            Unused(CriticOnlyUpdates > 1, "critic_only_updates", CriticOnlyUpdates, "critic");
+            Unused(ValueLearningRate != DefaultValueLearningRate, "value_learning_rate", ValueLearningRate, "critic");
+            Unused(Lambda != DefaultLambda, "lambda", Lambda, "trace to decay");
+            Unused(NeedsGroups && Gamma != 1, "gamma", Gamma, "discount");
+            Unused(NeedsGroups && Time != CreditTime.Token, "time", "turn", "discount");
+        }
+
+        Check(GroupStd || Estimator == AdvantageKind.Grpo, "ppo.group_std is false but only ppo.estimator grpo divides by a deviation.");
         return errors;
     }
+
+    /// <summary>The estimator that the options name.</summary>
+    public IAdvantageEstimator CreateEstimator() => Estimator switch
+    {
+        AdvantageKind.Gae => new GaeEstimator(Gamma, Lambda, Time),
+        AdvantageKind.Grpo => new GrpoEstimator(GroupStd),
+        AdvantageKind.Rloo => new RlooEstimator(),
+        AdvantageKind.ReinforcePlusPlus => new ReinforcePlusPlusEstimator(Gamma, Time),
+        _ => throw new ArgumentOutOfRangeException(nameof(Estimator), Estimator, "Not an estimator."),
+    };
 
     /// <summary>The policy's learning rate in an update (from 1).</summary>
     public double PolicyLearningRate(long update)
     {
-        if (update <= CriticOnlyUpdates) return 0;
-        var rise = WarmupUpdates == 0 ? 1.0 : Math.Min(1.0, (update - CriticOnlyUpdates) / (double)WarmupUpdates);
+        var waits = NeedsCritic ? CriticOnlyUpdates : 0;
+        if (update <= waits) return 0;
+        var rise = WarmupUpdates == 0 ? 1.0 : Math.Min(1.0, (update - waits) / (double)WarmupUpdates);
         var fall = DecayUpdates == 0 ? 1.0 : Math.Sqrt(Math.Max(0, 1.0 - ((update - 1) / (double)DecayUpdates)));
         return LearningRate * rise * Math.Max(DecayFloor, fall);
     }

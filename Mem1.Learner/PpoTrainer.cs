@@ -20,7 +20,7 @@ public sealed class PpoTrainer : IDisposable
     private readonly PpoObjective _objective;
 
     /// <summary>Takes ownership of the model and the reference.</summary>
-    /// <param name="model">In training; must have a value head.</param>
+    /// <param name="model">In training; must have a value head if the estimator needs a critic.</param>
     /// <param name="reference">Frozen; needed exactly when an option asks for KL.</param>
     /// <param name="layout">How trajectories become forward passes.</param>
     /// <param name="options">Validated options.</param>
@@ -28,11 +28,12 @@ public sealed class PpoTrainer : IDisposable
     /// <param name="seed">Of the shuffling of mini-batches.</param>
     public PpoTrainer(TorchDecoder model, TorchDecoder? reference, ILayout layout, PpoOptions options, double temperature, ulong seed)
     {
-        if (!model.HasValueHead) throw new ArgumentException("PPO needs a model with a value head.", nameof(model));
+        _estimator = options.CreateEstimator();
+        if (_estimator.NeedsCritic && !model.HasValueHead)
+            throw new ArgumentException("This estimator needs a model with a value head.", nameof(model));
         if (options.NeedsReference && reference is null)
             throw new ArgumentException("The options ask for KL to a reference and none was given.", nameof(reference));
         (Model, _reference, _layout, _options, _temperature, _seed) = (model, reference, layout, options, temperature, seed);
-        _estimator = new GaeEstimator(options.Gamma, options.Lambda);
         _objective = new PpoObjective(options);
         Optimiser = new FlatAdamW(model.Parameters, options.Beta1, options.Beta2);
     }
@@ -53,14 +54,14 @@ public sealed class PpoTrainer : IDisposable
         if (batch.Any(t => t.Evaluation)) throw new ArgumentException("Evaluation episodes are never trained on.", nameof(batch));
 
         // 1. Score what was sampled under the current weights: values for the advantages, log-probs for the parity gauge.
-        var scores = Scoring.Score(Model, _layout, batch, _temperature, _options.MicroBatchTokens, values: true);
+        var scores = Scoring.Score(Model, _layout, batch, _temperature, _options.MicroBatchTokens, _estimator.NeedsCritic);
         var reference = _reference is null
             ? null
             : Scoring.Score(_reference, _layout, batch, _temperature, _options.MicroBatchTokens, values: false);
 
         // 2. Rewards per token, and what the estimator makes of them.
         var prepared = new PreparedBatch(batch, scores, reference);
-        var values = scores.Select(s => Array.ConvertAll(s.Values, v => (double)v)).ToList();
+        var values = _estimator.NeedsCritic ? scores.Select(s => Array.ConvertAll(s.Values, v => (double)v)).ToList() : null;
         prepared.Take(_estimator.Estimate(new RewardedBatch(batch, Rewards(prepared), values)));
 
         // 3. Clipped steps over shuffled mini-batches of whole trajectories.
@@ -96,7 +97,7 @@ public sealed class PpoTrainer : IDisposable
                 var all = Scoring.LogSoftmax(Model, hidden, _temperature);
                 var terms = _objective.Of(
                     prepared.Pick(pass, Model.Parameters.Values.device), Scoring.Chosen(all, pass), PpoLoss.Entropy(all),
-                    Model.Values(hidden));
+                    _estimator.NeedsCritic ? Model.Values(hidden) : null);
                 (terms.Loss / (double)tokens).backward();
                 sums.Add(terms);
             }
@@ -105,6 +106,7 @@ public sealed class PpoTrainer : IDisposable
             var rate = _options.PolicyLearningRate(update);
             norms += Optimiser.Step(group => group switch
             {
+                ParameterGroup.Value when !_estimator.NeedsCritic => null,
                 ParameterGroup.Value => new StepSettings(_options.ValueLearningRate, 0, _options.GradientClip),
                 _ when rate == 0 => null, // the critic catches up first; the policy's moments stay untouched too
                 ParameterGroup.PolicyMatrix => new StepSettings(rate, _options.WeightDecay, _options.GradientClip),

@@ -8,18 +8,18 @@ namespace Mem1.Learner;
 /// <summary>The per-token numbers of one forward pass, in the order of its predictions: flat float32 tensors [N].</summary>
 /// <param name="OldLogProbs">Of the policy that sampled.</param>
 /// <param name="Advantages">As the estimator left them.</param>
-/// <param name="OldValues">Of the critic when the batch was scored.</param>
-/// <param name="Returns">What the critic should say.</param>
+/// <param name="OldValues">Of the critic when the batch was scored; null without one.</param>
+/// <param name="Returns">What the critic should say; null without one.</param>
 /// <param name="ReferenceLogProbs">Of the reference policy; null without one.</param>
 internal sealed record PickedTokens(
-    Tensor OldLogProbs, Tensor Advantages, Tensor OldValues, Tensor Returns, Tensor? ReferenceLogProbs);
+    Tensor OldLogProbs, Tensor Advantages, Tensor? OldValues, Tensor? Returns, Tensor? ReferenceLogProbs);
 
 /// <summary>A batch that is scored and, after <see cref="Take"/>, estimated.</summary>
 internal sealed class PreparedBatch
 {
     private readonly int[][] _offsets;
     private IReadOnlyList<double[]> _advantages = [];
-    private IReadOnlyList<double[]> _returns = [];
+    private IReadOnlyList<double[]>? _returns;
 
     public PreparedBatch(IReadOnlyList<Trajectory> batch, IReadOnlyList<TokenScores> scores, IReadOnlyList<TokenScores>? reference)
     {
@@ -40,14 +40,16 @@ internal sealed class PreparedBatch
     /// <summary>Log-probs of the reference policy; null without one.</summary>
     public IReadOnlyList<float[]>? Reference { get; }
 
-    public void Take(AdvantageEstimate estimate) => (_advantages, _returns) = (estimate.Advantages, estimate.Returns ?? []);
+    public void Take(AdvantageEstimate estimate) => (_advantages, _returns) = (estimate.Advantages, estimate.Returns);
 
     /// <summary>The numbers of a pass, on the model's device; they belong to the caller's dispose scope.</summary>
     public PickedTokens Pick(LayoutBatch pass, Device device)
     {
         return new PickedTokens(
-            Gather((i, k) => Behaviour[i][k]), Gather((i, k) => (float)_advantages[i][k]), Gather((i, k) => Scores[i].Values[k]),
-            Gather((i, k) => (float)_returns[i][k]), Reference is { } reference ? Gather((i, k) => reference[i][k]) : null);
+            Gather((i, k) => Behaviour[i][k]), Gather((i, k) => (float)_advantages[i][k]),
+            _returns is null ? null : Gather((i, k) => Scores[i].Values[k]),
+            _returns is { } returns ? Gather((i, k) => (float)returns[i][k]) : null,
+            Reference is { } reference ? Gather((i, k) => reference[i][k]) : null);
 
         Tensor Gather(Func<int, int, float> of) => torch.tensor(
             pass.Turns.SelectMany(t => Enumerable
@@ -74,9 +76,10 @@ internal sealed class PreparedBatch
         return worst;
     }
 
-    /// <summary>1 - Var(return - value) / Var(return); 0 when returns do not vary.</summary>
+    /// <summary>1 - Var(return - value) / Var(return); 0 when returns do not vary, no number without a critic.</summary>
     public double ExplainedVariance()
     {
+        if (_returns is null) return double.NaN;
         var all = _returns.SelectMany(r => r).ToArray();
         var errors = _returns.Zip(Scores).SelectMany(p => p.First.Zip(p.Second.Values, (r, v) => r - v)).ToArray();
         var variance = Variance(all);

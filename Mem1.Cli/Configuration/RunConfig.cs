@@ -61,6 +61,9 @@ public sealed record RunConfig
             + $"({Model.MaxPositions}).");
         Check(Ppo.MiniBatches <= Rollout.EpisodesPerUpdate,
             $"ppo.mini_batches ({Ppo.MiniBatches}) exceeds rollout.episodes_per_update ({Rollout.EpisodesPerUpdate}).");
+        Check(!Ppo.NeedsGroups || Rollout.GroupSize >= 2,
+            $"ppo.estimator is {Ppo.Estimator.ToString().ToLowerInvariant()}, which compares episodes of one task, but rollout.group_size is "
+            + $"{Rollout.GroupSize}; it must be at least 2.");
         Check(!Environment.HasWorlds() || Evaluation.Objectives.All(o => o <= WorldsOptions.MaxObjectives),
             $"evaluation.objectives asks for more than the worlds' {WorldsOptions.MaxObjectives} objectives.");
         Check(!Environment.HasWorlds() || Environment.MostObjectives() <= WorldsOptions.MaxObjectives,
@@ -361,6 +364,8 @@ public sealed record RolloutConfig
 {
     /// <summary>Episodes in a batch.</summary>
     public int EpisodesPerUpdate { get; init; } = 64;
+    /// <summary>How often each task of a batch is played, with different draws of the policy; grpo and rloo need at least 2.</summary>
+    public int GroupSize { get; init; } = 1;
     /// <summary>Episodes a worker plays at once.</summary>
     public int MaxEpisodes { get; init; } = 64;
     /// <summary>Threads that decode; 0 takes one per processor (1 in serial mode).</summary>
@@ -379,6 +384,9 @@ public sealed record RolloutConfig
     {
         var errors = new List<string>();
         if (EpisodesPerUpdate < 1) errors.Add($"rollout.episodes_per_update is {EpisodesPerUpdate}; it must be at least 1.");
+        if (GroupSize < 1) errors.Add($"rollout.group_size is {GroupSize}; it must be at least 1.");
+        else if (EpisodesPerUpdate >= 1 && EpisodesPerUpdate % GroupSize != 0)
+            errors.Add($"rollout.episodes_per_update ({EpisodesPerUpdate}) is not a multiple of rollout.group_size ({GroupSize}).");
         if (MaxEpisodes < 1) errors.Add($"rollout.max_episodes is {MaxEpisodes}; it must be at least 1.");
         if (Threads < 0) errors.Add($"rollout.threads is {Threads}; it must not be negative.");
         if (Temperature is not (> 0 and <= 10)) errors.Add($"rollout.temperature is {Temperature}; training needs one in (0, 10].");

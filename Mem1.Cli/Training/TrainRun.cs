@@ -31,7 +31,7 @@ internal sealed class TrainRun(
     private const int RewardWindow = 10;
 
     // Numbers that keep the random streams of the purposes apart.
-    private const ulong TrainingTasks = 1, HeldOutTasks = 2, CloningTasks = 3, Objectives = 4;
+    private const ulong TrainingTasks = 1, HeldOutTasks = 2, CloningTasks = 3, Objectives = 4, GroupSampling = 5;
 
     private readonly Stopwatch _elapsed = Stopwatch.StartNew();
     private long _peakRss;
@@ -284,14 +284,20 @@ internal sealed class TrainRun(
     private List<TaskRequest> TasksOf(EnvironmentSet environment, long update)
     {
         var requests = new List<TaskRequest>(config.Rollout.EpisodesPerUpdate);
+        var group = config.Rollout.GroupSize;
         for (var i = 0; i < config.Rollout.EpisodesPerUpdate; i++)
         {
-            var index = ((update - 1) * config.Rollout.EpisodesPerUpdate) + i;
+            // Episodes of a group share task and environment; each draws with a seed of its own.
+            var index = (((update - 1) * config.Rollout.EpisodesPerUpdate) + i) / group;
             var objectives = DrawObjectives(environment, TrainingTasks, index, config.Environment.ObjectivesAt(update));
             var task = environment.Training.Get(index, objectives, Seeds.Mix(config.Seed, TrainingTasks));
             requests.Add(new TaskRequest(
                 task with { Id = $"u{update}-{i}/{task.Id}" }, Seeds.Mix(config.Seed, TrainingTasks, (ulong)index),
-                (float)config.Rollout.Temperature, (float)config.Rollout.TopP, ResponseLimit(environment, objectives), Evaluation: false));
+                (float)config.Rollout.Temperature, (float)config.Rollout.TopP, ResponseLimit(environment, objectives), Evaluation: false)
+            {
+                SamplingSeed = group == 1 ? null : Seeds.Mix(config.Seed, GroupSampling, (ulong)index, (ulong)(i % group)),
+                Group = group == 1 ? "" : $"u{update}-{i / group}",
+            });
         }
 
         return requests;

@@ -13,17 +13,22 @@ public static class Advantages
     /// <param name="values">Value of the state before each generated token.</param>
     /// <param name="gamma">Discount per token.</param>
     /// <param name="lambda">Trace decay per token.</param>
+    /// <param name="ticks">
+    /// For each token whether time goes on with it; at the others nothing is discounted. Empty: at every token.
+    /// </param>
     /// <returns>Advantages (not whitened) and returns (advantage + value).</returns>
     public static (double[] Advantages, double[] Returns) Gae(
-        ReadOnlySpan<double> rewards, ReadOnlySpan<double> values, double gamma, double lambda)
+        ReadOnlySpan<double> rewards, ReadOnlySpan<double> values, double gamma, double lambda, ReadOnlySpan<bool> ticks = default)
     {
         if (rewards.Length != values.Length) throw new ArgumentException("Rewards and values differ in length.", nameof(values));
+        if (!ticks.IsEmpty && ticks.Length != rewards.Length) throw new ArgumentException("There is a tick per reward.", nameof(ticks));
         var advantages = new double[rewards.Length];
         var returns = new double[rewards.Length];
         double next = 0, running = 0;
         for (var t = rewards.Length - 1; t >= 0; t--)
         {
-            running = rewards[t] + (gamma * next) - values[t] + (gamma * lambda * running);
+            var (g, l) = ticks.IsEmpty || ticks[t] ? (gamma, lambda) : (1, 1);
+            running = rewards[t] + (g * next) - values[t] + (g * l * running);
             advantages[t] = running;
             returns[t] = running + values[t];
             next = values[t];

@@ -40,14 +40,21 @@ internal sealed class ObjectiveSums
 /// <summary>Policy loss + value loss - entropy bonus + divergence from the reference.</summary>
 internal sealed class PpoObjective(PpoOptions options)
 {
-    /// <summary>The objective of a forward pass's tokens; log-probs, entropies and values are [N] of the model in training.</summary>
-    public ObjectiveTerms Of(PickedTokens picked, Tensor logProbs, Tensor entropy, Tensor values)
+    /// <summary>The objective of a forward pass's tokens; log-probs, entropies and values are [N] of the model in training; values are null without a critic.</summary>
+    public ObjectiveTerms Of(PickedTokens picked, Tensor logProbs, Tensor entropy, Tensor? values)
     {
         var (policy, clipped) = PpoLoss.Policy(logProbs, picked.OldLogProbs, picked.Advantages, options.Clip);
-        var (value, _) = PpoLoss.Value(values, picked.OldValues, picked.Returns, options.ValueClip);
         var bonus = entropy.sum();
-        var loss = policy + value - (bonus * options.EntropyCoefficient);
-        double referenceKl = 0;
+        var loss = policy;
+        double valueLoss = double.NaN, referenceKl = 0;
+        if (values is not null)
+        {
+            var (value, _) = PpoLoss.Value(values, picked.OldValues!, picked.Returns!, options.ValueClip);
+            loss = loss + value;
+            valueLoss = value.item<float>();
+        }
+
+        loss = loss - (bonus * options.EntropyCoefficient);
         if (picked.ReferenceLogProbs is { } reference)
         {
             var kl = PpoLoss.Kl(logProbs, reference, KlEstimator.K3).sum();
@@ -56,7 +63,7 @@ internal sealed class PpoObjective(PpoOptions options)
         }
 
         return new ObjectiveTerms(
-            loss, policy.item<float>(), value.item<float>(), bonus.item<float>(),
+            loss, policy.item<float>(), valueLoss, bonus.item<float>(),
             (picked.OldLogProbs - logProbs.detach()).sum().item<float>(), referenceKl, clipped.item<long>(), logProbs.numel());
     }
 }

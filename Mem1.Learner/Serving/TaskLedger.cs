@@ -18,7 +18,14 @@ namespace Mem1.Learner;
 /// <param name="TopP">Nucleus mass.</param>
 /// <param name="MaxNewTokens">Per turn.</param>
 /// <param name="Evaluation">Scored, never trained on.</param>
-public sealed record TaskRequest(EnvironmentTask Task, ulong Seed, float Temperature, float TopP, int MaxNewTokens, bool Evaluation);
+public sealed record TaskRequest(EnvironmentTask Task, ulong Seed, float Temperature, float TopP, int MaxNewTokens, bool Evaluation)
+{
+    /// <summary>Of what the policy draws, where that differs from <see cref="Seed"/>: episodes of a group differ in it alone.</summary>
+    public ulong? SamplingSeed { get; init; }
+
+    /// <summary>Requests of one batch with the same name here ask for the same task with the same seed; empty without groups.</summary>
+    public string Group { get; init; } = "";
+}
 
 /// <summary>How many tasks are in each state.</summary>
 /// <param name="Pending">Waiting for a worker.</param>
@@ -186,7 +193,7 @@ public sealed class TaskLedger
             switch (result.Outcome)
             {
                 case AssemblyOutcome.Completed:
-                    entry.Trajectory = result.Trajectory;
+                    entry.Trajectory = result.Trajectory! with { Group = entry.Group };
                     entry.State = EntryState.Buffered;
                     entry.Holder = null;
                     entry.Batch.Finish();
@@ -352,6 +359,7 @@ public sealed class TaskLedger
     private sealed class Entry(TaskRequest request, Batch batch)
     {
         public string Id => request.Task.Id;
+        public string Group => request.Group;
         public Batch Batch { get; } = batch;
         public EntryState State { get; set; }
         public int Attempt { get; set; }
@@ -383,7 +391,7 @@ public sealed class TaskLedger
                 body.Objectives.Add(objective);
             }
 
-            return new TaskLease
+            var lease = new TaskLease
             {
                 TaskId = Id,
                 EpisodeId = Id,
@@ -396,6 +404,8 @@ public sealed class TaskLedger
                 },
                 Evaluation = request.Evaluation,
             };
+            if (request.SamplingSeed is { } seed) lease.SamplingSeed = seed;
+            return lease;
         }
     }
 

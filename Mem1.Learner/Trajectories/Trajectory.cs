@@ -39,6 +39,9 @@ public sealed record Trajectory(
     string Answer,
     bool Evaluation)
 {
+    /// <summary>Episodes of one batch with the same name here played the same task; empty when the task was played once.</summary>
+    public string Group { get; init; } = "";
+
     /// <summary>Number of objectives of the task.</summary>
     public int Objectives => ExactMatch.Count;
 

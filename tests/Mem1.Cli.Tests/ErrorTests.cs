@@ -70,6 +70,10 @@ public sealed class ErrorTests : IDisposable
     [InlineData("name=../elsewhere", "folder name")]
     [InlineData("learner.device=cuda:x", "cpu or cuda")]
     [InlineData("environment.kind=retrieval", "environment.corpus")]
+    [InlineData("ppo.estimator=rloo", "rollout.group_size")]
+    [InlineData("ppo.estimator=ppo", "gae or grpo or rloo or reinforce_plus_plus")]
+    [InlineData("rollout.group_size=7", "episodes_per_update (64) is not a multiple")]
+    [InlineData("rollout.group_size=0", "rollout.group_size is 0")]
     public void A_setting_with_a_mistake(string setting, params string[] words)
     {
         // Some of these contradict the rest of the config in several places; the words may stand on any line.
@@ -94,6 +98,16 @@ public sealed class ErrorTests : IDisposable
         Assert.Contains($"in {outcome.ErrorLines.Length - 1} places", outcome.ErrorLines[0]);
         Assert.False(Directory.Exists(RunsFolder));
     }
+
+    [Theory]
+    [InlineData("value_clip", "0.1", "critic")]
+    [InlineData("critic_only_updates", "3", "critic")]
+    [InlineData("value_learning_rate", "0.1", "critic")]
+    [InlineData("lambda", "0.5", "trace")]
+    [InlineData("gamma", "0.9", "discount")]
+    [InlineData("time", "turn", "discount")]
+    public void A_setting_that_the_estimator_has_no_use_for(string key, string value, string why) => Refused(
+        ["--set", "ppo.estimator=grpo", "--set", "rollout.group_size=8", "--set", $"ppo.{key}={value}"], $"ppo.{key}", "grpo", why);
 
     [Fact]
     public void A_missing_config_file() => Refused(["--config", _temp["none.yaml"]], "none.yaml", "cannot be read");

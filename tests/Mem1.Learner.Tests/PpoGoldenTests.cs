@@ -52,6 +52,23 @@ public sealed class PpoGoldenTests
             Assert.All(want[i].Where((_, t) => mask[i][t] == 1), (w, t) => Near(w, kept[i][t]));
     }
 
+    [Theory, MemberData(nameof(Cases), "grpo")]
+    public void Grpo(int index)
+    {
+        var c = Golden.GetProperty("grpo")[index];
+        var (rewards, mask, want) = (Rows(c, "rewards"), Rows(c, "mask"), Rows(c, "advantages"));
+        var groups = c.GetProperty("group").EnumerateArray().Select(g => g.GetInt32()).ToArray();
+        var kept = rewards.Select((r, i) => r.Take(mask[i].Count(m => m == 1)).ToArray()).ToList();
+        var random = new Random(1);
+        var batch = new RewardedBatch(
+            [.. groups.Select(g => TestData.Trajectory(random, 31, 2) with { Group = $"{g}" })], kept, Values: null);
+        var got = new GrpoEstimator(scale: true).Estimate(batch);
+        Assert.Null(got.Returns);
+        for (var i = 0; i < kept.Count; i++)
+            for (var t = 0; t < kept[i].Length; t++)
+                Near(want[i][t], got.Advantages[i][t]);
+    }
+
     [Theory, MemberData(nameof(Cases), "policy_loss")]
     public void Policy_loss(int index)
     {

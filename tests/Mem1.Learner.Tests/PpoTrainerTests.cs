@@ -130,6 +130,22 @@ public sealed class PpoTrainerTests
         Assert.NotEqual(weights.Tensors["value_head.fc2.weight"].Data, after["value_head.fc2.weight"].Data);
     }
 
+    [Theory]
+    [InlineData(AdvantageKind.Grpo)]
+    [InlineData(AdvantageKind.Rloo)]
+    [InlineData(AdvantageKind.ReinforcePlusPlus)]
+    public void Estimators_without_a_critic_train_the_policy_alone(AdvantageKind estimator)
+    {
+        var (shape, weights, batch) = Setup();
+        var grouped = batch.Select((t, i) => t with { Group = $"{i / 2}" }).ToList();
+        using var trainer = NewTrainer(shape, weights, new PpoOptions { Estimator = estimator, MiniBatches = 2, WarmupUpdates = 0 });
+        var statistics = trainer.Update(grouped, 1, 0); // critic_only_updates of 1 is the default and does not hold it up
+        Assert.True(double.IsNaN(statistics.ValueLoss) && double.IsNaN(statistics.ExplainedVariance));
+        var after = trainer.Model.Parameters.Snapshot(policyOnly: false).Tensors;
+        foreach (var (name, tensor) in weights.Tensors)
+            Assert.Equal(name.StartsWith("value_head", StringComparison.Ordinal), tensor.Data.SequenceEqual(after[name].Data));
+    }
+
     [Fact]
     public void Stopping_and_resuming_is_bit_for_bit_going_on()
     {

@@ -266,6 +266,21 @@ public sealed class TaskLedgerTests
         await Assert.ThrowsAsync<InvalidOperationException>(() => failing);
     }
 
+    [Fact]
+    public async Task Episodes_of_a_group_get_one_task_and_seed_and_draws_of_their_own()
+    {
+        var ledger = NewLedger();
+        var worker = new FakeWorker("w", credit: 10);
+        Join(ledger, worker);
+        var run = ledger.RunAsync(
+            [.. Requests(3).Select((r, i) => i < 2 ? r with { Seed = 7, SamplingSeed = (ulong)(900 + i), Group = "g" } : r)], null, _limit);
+        Assert.Equal([7UL, 7, 102], worker.Leases.Select(l => l.Seed));
+        Assert.Equal([900UL, 901], worker.Leases.Take(2).Select(l => l.SamplingSeed));
+        Assert.False(worker.Leases[2].HasSamplingSeed);
+        foreach (var lease in worker.Leases.ToList()) Play(ledger, worker, lease);
+        Assert.Equal(["g", "g", ""], (await run).Select(t => t.Group));
+    }
+
     private static void Join(TaskLedger ledger, FakeWorker worker, IEnumerable<TaskLease>? held = null) =>
         ledger.Join(worker, (held ?? []).Select(l => (l.EpisodeId, l.Attempt)).ToHashSet());
 
