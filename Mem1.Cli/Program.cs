@@ -24,6 +24,7 @@ internal static class Program
               ./mem1 train                      train the built-in tiny agent; everything goes to runs/default
               ./mem1 train --quick              the same in miniature, under a minute
               ./mem1 train --corpus C.jsonl --tasks T.jsonl
+              ./mem1 learner                    train with workers elsewhere: ./mem1 rollout --learner 127.0.0.1:5050
               ./mem1 data convert --from squad --input train.json --corpus C.jsonl --tasks T.jsonl
               ./mem1 bench learner              updates per second and memory, against a dense mask and python3-torch
               ./mem1 shop                       look at WebShop as the agent sees it
@@ -31,6 +32,8 @@ internal static class Program
             """)
         {
             TrainCommand.Create(),
+            TrainCommand.CreateLearner(),
+            RolloutCommand.Create(),
             DataCommand.Create(),
             RetrieverCommand.Create(),
             BenchCommand.Create(),

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Net;
 using Mem1.Cli.Configuration;
 using Mem1.Cli.Output;
 using Mem1.Cli.Training;
@@ -6,10 +7,47 @@ using Mem1.Model;
 
 namespace Mem1.Cli.Commands;
 
-/// <summary><c>mem1 train</c>: options, presets and the run.</summary>
+/// <summary><c>mem1 train</c> and <c>mem1 learner</c>: options, presets and the run.</summary>
 internal static class TrainCommand
 {
-    public static Command Create()
+    // Where a learner listens when nobody says otherwise; workers are told the same in the examples.
+    private const string StandardListen = "127.0.0.1:5050";
+
+    /// <summary><c>mem1 train</c>: learner and worker in one process.</summary>
+    public static Command Create() => Create(
+        "train",
+        """
+        Train an agent on this machine: learner and rollout worker in one process, over real gRPC on loopback.
+
+        Examples:
+          ./mem1 train                                       the built-in tiny agent, from its cloned checkpoint
+          ./mem1 train --from-scratch --seed 2 --name two    clone the expert first
+          ./mem1 train --corpus C.jsonl --tasks T.jsonl      questions over your own passages
+          ./mem1 train --env bin/Release/net10.0/Mine.dll    an environment of your own
+          ./mem1 train --set environment.kind=web            questions over a generated web, no network needed
+          ./mem1 train --set ppo.clip=0.1 --updates 200
+          ./mem1 train --resume                              go on with the last run
+          ./mem1 train --json | jq .reward_mean
+
+        A run's folder holds config.yaml (everything it depends on), metrics.jsonl, trajectories.jsonl, reward.svg and checkpoints/.
+        """,
+        apart: false);
+
+    /// <summary><c>mem1 learner</c>: the same without a worker.</summary>
+    public static Command CreateLearner() => Create(
+        "learner",
+        """
+        Train with rollout workers of other processes or machines (mem1 rollout), which may come and go; all options are those of train.
+
+        Examples:
+          ./mem1 learner                                     listens on 127.0.0.1:5050
+          ./mem1 learner --listen 0.0.0.0:5050 --name big    lets other machines in
+          ./mem1 rollout --learner 127.0.0.1:5050            a worker, in another terminal; as many as there are machines
+          ./mem1 learner --resume big --listen 0.0.0.0:5050  after a stop: workers find it again by themselves
+        """,
+        apart: true);
+
+    private static Command Create(string commandName, string description, bool apart)
     {
         var config = new Option<FileInfo?>("--config")
         {
@@ -59,26 +97,17 @@ internal static class TrainCommand
             Description = "An environment of your own (docs/environments.md)", HelpName = "ASSEMBLY.dll",
         };
         var json = new Option<bool>("--json") { Description = "One JSON object per update on standard output" };
-        var command = new Command(
-            "train",
-            """
-            Train an agent on this machine: learner and rollout worker in one process, over real gRPC on loopback.
-
-            Examples:
-              ./mem1 train                                       the built-in tiny agent, from its cloned checkpoint
-              ./mem1 train --from-scratch --seed 2 --name two    clone the expert first
-              ./mem1 train --corpus C.jsonl --tasks T.jsonl      questions over your own passages
-              ./mem1 train --env bin/Release/net10.0/Mine.dll    an environment of your own
-              ./mem1 train --set environment.kind=web            questions over a generated web, no network needed
-              ./mem1 train --set ppo.clip=0.1 --updates 200
-              ./mem1 train --resume                              go on with the last run
-              ./mem1 train --json | jq .reward_mean
-
-            A run's folder holds config.yaml (everything it depends on), metrics.jsonl, trajectories.jsonl, reward.svg and checkpoints/.
-            """)
+        var listen = new Option<string>("--listen")
+        {
+            Description = "Address and port for workers; anything but loopback lets other machines in",
+            HelpName = "ADDRESS:PORT",
+            DefaultValueFactory = _ => StandardListen,
+        };
+        var command = new Command(commandName, description)
         {
             config, set, name, runs, resume, updates, seed, serial, scratch, cloneOnly, quick, corpus, tasks, env, json,
         };
+        if (apart) command.Add(listen);
         // On a thread of its own: gradient mode, dispose scopes and the count of live tensors belong to it. It must not block this one
         // either, or Ctrl-C would find nobody waiting for it.
         command.SetAction((parse, cancellationToken) => Task.Factory.StartNew(
@@ -92,6 +121,7 @@ internal static class TrainCommand
             if (parse.GetValue(seed) is { } s) overrides.Add($"seed={s}");
             if (parse.GetValue(serial)) overrides.AddRange(["serial=true", "rollout.threads=1"]);
             if (parse.GetValue(scratch)) overrides.Add("model.from=new");
+            if (apart) overrides.AddRange(["rollout.local_worker=false", .. Listening(parse.GetValue(listen)!)]);
             overrides.AddRange(parse.GetValue(set) ?? []);
             var runsFolder = parse.GetValue(runs)!.FullName;
             var resuming = parse.GetResult(resume) is not null;
@@ -134,6 +164,11 @@ internal static class TrainCommand
             }
         }
     }
+
+    private static string[] Listening(string listen) =>
+        IPEndPoint.TryParse(listen, out var at) && listen.Contains(':', StringComparison.Ordinal)
+            ? [$"learner.address={at.Address}", $"learner.port={at.Port}"]
+            : throw new UserErrorException($"--listen is \"{listen}\"; it must be an IP address and a port, as in {StandardListen}.");
 
     /// <summary>The config of a new run: preset, file, then what the command line says.</summary>
     private static (RunConfig Config, IReadOnlySet<string> Given) Started(

@@ -71,6 +71,8 @@ public sealed record RunConfig
         Check(Environment.HasWorlds() || Model.From != "built-in",
             $"model.from is built-in but environment.kind is {Environment.Kind.ToString().ToLowerInvariant()}: the built-in model "
             + "knows the worlds' words only; use new or a checkpoint folder.");
+        Check(!Serial || Rollout.LocalWorker,
+            "serial is on but rollout.local_worker is off: workers of other processes answer in no fixed order.");
         Check(!(Serial && Rollout.Threads > 1), $"serial is on but rollout.threads is {Rollout.Threads}; serial runs use 1.");
         return errors;
     }
@@ -368,6 +370,8 @@ public sealed record RolloutConfig
     public int GroupSize { get; init; } = 1;
     /// <summary>Episodes a worker plays at once.</summary>
     public int MaxEpisodes { get; init; } = 64;
+    /// <summary>Whether the learner's process plays episodes itself; without, workers come from elsewhere (mem1 rollout).</summary>
+    public bool LocalWorker { get; init; } = true;
     /// <summary>Threads that decode; 0 takes one per processor (1 in serial mode).</summary>
     public int Threads { get; init; }
     /// <summary>Sampling temperature of training episodes.</summary>
@@ -400,7 +404,9 @@ public sealed record RolloutConfig
 /// <summary>The learner's server and device.</summary>
 public sealed record LearnerConfig
 {
-    /// <summary>Port of the gRPC server on loopback; 0 takes a free one.</summary>
+    /// <summary>IP address of the gRPC server; loopback keeps other machines out.</summary>
+    public string Address { get; init; } = "127.0.0.1";
+    /// <summary>Port of the gRPC server; 0 takes a free one.</summary>
     public int Port { get; init; }
     /// <summary>cpu or cuda.</summary>
     public string Device { get; init; } = "cpu";
@@ -409,6 +415,7 @@ public sealed record LearnerConfig
     public IReadOnlyList<string> Validate()
     {
         var errors = new List<string>();
+        if (!System.Net.IPAddress.TryParse(Address, out _)) errors.Add($"learner.address is \"{Address}\"; it must be an IP address.");
         if (Port is < 0 or > 65535) errors.Add($"learner.port is {Port}; it must be in 0 to 65535.");
         if (Device is not ("cpu" or "cuda")) errors.Add($"learner.device is \"{Device}\"; it must be cpu or cuda.");
         return errors;

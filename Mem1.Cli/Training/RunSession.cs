@@ -3,16 +3,14 @@ using Mem1.Cli.Configuration;
 using Mem1.Environments;
 using Mem1.Learner;
 using Mem1.Model;
-using Mem1.Model.Checkpoints;
-using Mem1.Model.Generation;
 
 namespace Mem1.Cli.Training;
 
-/// <summary>The learner's server and a rollout worker in one process, talking real gRPC over loopback.</summary>
+/// <summary>The learner's server and, unless workers come from elsewhere, a rollout worker in the same process, talking real gRPC.</summary>
 internal sealed class RunSession : IDisposable
 {
     private readonly LearnerHost _host;
-    private readonly RolloutWorker _worker;
+    private readonly RolloutWorker? _worker;
     private readonly CancellationTokenSource _ended;
 
     public RunSession(
@@ -22,29 +20,17 @@ internal sealed class RunSession : IDisposable
         _host = LearnerHost.StartAsync(
             new LearnerHostOptions
             {
-                Limits = new TrajectoryLimits(shape.VocabularySize, shape.MaxPositions), Port = config.Learner.Port,
+                Limits = new TrajectoryLimits(shape.VocabularySize, shape.MaxPositions), Address = config.Learner.Address,
+                Port = config.Learner.Port,
+                RunFiles = config.Rollout.LocalWorker ? new Dictionary<string, ReadOnlyMemory<byte>>() : RunFiles.Of(config, shape, tokenizer),
                 Discarded = environments.DiscardedEnd is { } tag ? response => ResponseParts.Discarded(tokenizer, response, tag) : null,
             },
             publisher, fingerprint, loggers: null, cancellationToken)
             .GetAwaiter().GetResult();
         try
         {
-            var threads = config.Serial ? 1 : config.Rollout.Threads > 0 ? config.Rollout.Threads : Environment.ProcessorCount;
-            _worker = RolloutWorker.StartAsync(
-                new RolloutWorkerOptions
-                {
-                    LearnerAddress = _host.Address.ToString(),
-                    MaxEpisodes = config.Rollout.MaxEpisodes,
-                    MaxNewTokens = shape.MaxPositions - 1,
-                    MaxObservationTokens = config.Rollout.MaxObservationTokens,
-                    MaxContextTokens = shape.MaxPositions,
-                    ModelFingerprint = fingerprint,
-                    Serial = config.Serial,
-                },
-                environments, tokenizer,
-                (weights, version) => new CpuGenerationEngine(shape, weights, version, tokenizer, threads),
-                bytes => Safetensors.FromBytes(bytes.ToArray()))
-                .GetAwaiter().GetResult();
+            if (config.Rollout.LocalWorker)
+                _worker = Worker.StartAsync(config, shape, environments, tokenizer, _host.Address, fingerprint).GetAwaiter().GetResult();
         }
         catch
         {
@@ -53,7 +39,7 @@ internal sealed class RunSession : IDisposable
         }
 
         _ended = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        _ = _worker.Completion.ContinueWith(
+        _ = _worker?.Completion.ContinueWith(
             _ => _ended.Cancel(), CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
     }
 
@@ -63,14 +49,20 @@ internal sealed class RunSession : IDisposable
     /// <summary>Throws what ended the worker, if it failed.</summary>
     public void ThrowIfWorkerFailed()
     {
-        if (_worker.Completion.IsFaulted) _worker.Completion.GetAwaiter().GetResult();
+        if (_worker is { Completion.IsFaulted: true }) _worker.Completion.GetAwaiter().GetResult();
     }
 
     public TaskLedger Ledger => _host.Ledger;
 
+    /// <summary>Where workers of other processes find the learner.</summary>
+    public Uri Address => _host.Address;
+
+    /// <summary>Sends the workers of other processes home: the run is finished.</summary>
+    public void Drain() => _host.DrainAsync("The run is finished.").GetAwaiter().GetResult();
+
     public void Dispose()
     {
-        _worker.DisposeAsync().AsTask().GetAwaiter().GetResult();
+        _worker?.DisposeAsync().AsTask().GetAwaiter().GetResult();
         _host.DisposeAsync().AsTask().GetAwaiter().GetResult();
         _ended.Dispose();
     }

@@ -89,13 +89,13 @@ internal sealed class TrainRun(
         if (config.Learner.Port == 0) return;
         try
         {
-            using var probe = new TcpListener(IPAddress.Loopback, config.Learner.Port);
+            using var probe = new TcpListener(IPAddress.Parse(config.Learner.Address), config.Learner.Port);
             probe.Start();
         }
         catch (SocketException e)
         {
             throw new UserErrorException(
-                $"the learner cannot listen on 127.0.0.1:{config.Learner.Port} ({e.Message}); "
+                $"the learner cannot listen on {config.Learner.Address}:{config.Learner.Port} ({e.Message}); "
                 + "free the port or choose another with learner.port.", e);
         }
     }
@@ -201,10 +201,12 @@ internal sealed class TrainRun(
         var publisher = new WeightPublisher(weights => Safetensors.ToBytes(weights));
         publisher.Publish(decoder.Parameters.Snapshot(policyOnly: true), state.PolicyVersion);
 
-        reporter.Phase("starting the learner and a rollout worker");
-        var fingerprint = Fingerprint(model.Config);
+        reporter.Phase(config.Rollout.LocalWorker ? "starting the learner and a rollout worker" : "starting the learner");
+        var fingerprint = RunFiles.Fingerprint(model.Config);
         using var session = new RunSession(config, model.Config, environment.Factory, tokenizer, publisher, fingerprint, cancellationToken);
         var ledger = session.Ledger;
+        if (!config.Rollout.LocalWorker)
+            reporter.Note($"Waiting for workers at {session.Address.Authority}: ./mem1 rollout --learner {session.Address.Authority}");
         EvaluationResult? Evaluated(string when)
         {
             try
@@ -269,6 +271,7 @@ internal sealed class TrainRun(
             }
         }
 
+        if (!interrupted && !config.Rollout.LocalWorker) session.Drain();
         if (after is not null) folder.WriteEvaluation(done, before, after);
         var curve = folder.ReadCurve();
         AtomicFile.WriteText(folder.PlotPath, Plot(curve));
@@ -382,9 +385,6 @@ internal sealed class TrainRun(
         Safetensors.Write(path, model.Weights);
         return model.Weights;
     }
-
-    private static long Fingerprint(DecoderConfig shape) =>
-        BitConverter.ToInt64(System.Security.Cryptography.SHA256.HashData(JsonSerializer.SerializeToUtf8Bytes(shape)));
 
     private static EvaluationResult? ReadEvaluation(TrainingState state) =>
         state.Extra.TryGetValue("evaluation_before", out var json) ? json.Deserialize<EvaluationResult>() : null;

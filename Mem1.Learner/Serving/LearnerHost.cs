@@ -33,6 +33,8 @@ public sealed record LearnerHostOptions
     public TimeSpan SilenceLimit { get; init; } = TimeSpan.FromSeconds(60);
     /// <summary>Age at which a lease dies.</summary>
     public TimeSpan LeaseLimit { get; init; } = TimeSpan.FromMinutes(10);
+    /// <summary>What workers that start with nothing but an address are sent: contents by plain file name.</summary>
+    public IReadOnlyDictionary<string, ReadOnlyMemory<byte>> RunFiles { get; init; } = new Dictionary<string, ReadOnlyMemory<byte>>();
 }
 
 /// <summary>The learner's gRPC server: ledger and weights behind Kestrel's HTTP/2.</summary>
@@ -44,6 +46,9 @@ public sealed class LearnerHost : IAsyncDisposable
 
     // Often enough that a lease outlives its limit by little; a pass over the open leases is cheap.
     private static readonly TimeSpan ExpiryInterval = TimeSpan.FromSeconds(5);
+
+    // Idle workers leave within a round trip; one that is stuck must not hold up the end of a run.
+    private static readonly TimeSpan DrainLimit = TimeSpan.FromSeconds(5);
 
     private readonly WebApplication _application;
     private readonly CancellationTokenSource _stopping;
@@ -82,7 +87,7 @@ public sealed class LearnerHost : IAsyncDisposable
         builder.Services.AddLogging();
         builder.Services.AddGrpc(grpc => grpc.MaxReceiveMessageSize = MaxMessageBytes);
         builder.Services.AddSingleton(ledger).AddSingleton(publisher)
-            .AddSingleton(new LearnerServiceOptions(modelFingerprint, options.SilenceLimit, stopping.Token))
+            .AddSingleton(new LearnerServiceOptions(modelFingerprint, options.SilenceLimit, stopping.Token, options.RunFiles))
             .AddSingleton<LearnerServiceImplementation>();
         var application = builder.Build();
         application.UseRouting();
@@ -106,6 +111,11 @@ public sealed class LearnerHost : IAsyncDisposable
         var expiry = TimeProvider.System.CreateTimer(_ => ledger.ExpireLeases(), null, ExpiryInterval, ExpiryInterval);
         return new LearnerHost(application, stopping, expiry, ledger, new Uri(bound));
     }
+
+    /// <summary>Tells every worker that there is nothing left to do, and waits a little for them to leave.</summary>
+    /// <param name="reason">For people to read.</param>
+    public Task DrainAsync(string reason) =>
+        _application.Services.GetRequiredService<LearnerServiceImplementation>().DrainAsync(reason, DrainLimit);
 
     /// <summary>Ends all sessions and stops listening.</summary>
     public async ValueTask DisposeAsync()

@@ -1,6 +1,7 @@
 // Keeps: one session per stream; what is written to a worker goes through one bounded queue, and a worker that does not read is cut off
 // instead of holding memory; a silent worker is cut off after a limit. A cut-off worker reconnects and sends again what was not
 // acknowledged. Nothing a worker does reaches the trainer's thread or another worker's session.
+using System.Collections.Concurrent;
 using System.Threading.Channels;
 using Google.Protobuf;
 using Grpc.Core;
@@ -19,8 +20,22 @@ internal sealed class LearnerServiceImplementation(
     // Names end up in reasons and logs; host, process and a number fit many times over.
     private const int MaxWorkerIdLength = 200;
 
+    private static readonly TimeSpan DrainPoll = TimeSpan.FromMilliseconds(20);
+
     // Acknowledgements queued when a worker leaves go out within this, or its next session asks for them again.
     private static readonly TimeSpan FarewellLimit = TimeSpan.FromSeconds(2);
+
+    private readonly ConcurrentDictionary<WorkerSession, byte> _sessions = [];
+
+    /// <summary>Tells every worker that there is nothing left to do, and waits until they have left.</summary>
+    /// <param name="reason">For people to read.</param>
+    /// <param name="limit">How long they may take; they are cut off afterwards by whoever stops the server.</param>
+    public async Task DrainAsync(string reason, TimeSpan limit)
+    {
+        foreach (var session in _sessions.Keys) session.TryWrite(new LearnerMessage { Drain = new Drain { Reason = reason } });
+        var until = DateTime.UtcNow + limit;
+        while (!_sessions.IsEmpty && DateTime.UtcNow < until) await Task.Delay(DrainPoll).ConfigureAwait(false);
+    }
 
     public override async Task Connect(
         IAsyncStreamReader<WorkerMessage> requestStream, IServerStreamWriter<LearnerMessage> responseStream, ServerCallContext context)
@@ -37,10 +52,7 @@ internal sealed class LearnerServiceImplementation(
                 StatusCode.InvalidArgument, $"Hello.worker_id must have 1 to {MaxWorkerIdLength} characters."));
         }
 
-        if (hello.ProtocolVersion != ProtocolVersion)
-            throw new RpcException(new Status(StatusCode.FailedPrecondition,
-                $"Worker {hello.WorkerId} speaks protocol version {hello.ProtocolVersion}; this learner speaks {ProtocolVersion}. "
-                + "Run the same release on both."));
+        if (hello.ProtocolVersion != ProtocolVersion) throw OtherProtocol(hello.WorkerId, hello.ProtocolVersion);
         if (hello.MaxEpisodes < 1)
             throw new RpcException(new Status(StatusCode.InvalidArgument, "Hello.max_episodes must be at least 1."));
 
@@ -54,6 +66,7 @@ internal sealed class LearnerServiceImplementation(
         void Announce(long version) => session.TryWrite(new LearnerMessage { Weights = new WeightsNotice { PolicyVersion = version } });
         var writing = WriteAsync(session, responseStream, joined.Token);
         var clean = false;
+        _sessions.TryAdd(session, 0);
         try
         {
             publisher.Published += Announce;
@@ -71,7 +84,9 @@ internal sealed class LearnerServiceImplementation(
         }
         catch (RpcException) when (session.Aborted.IsCancellationRequested)
         {
-            throw new RpcException(new Status(StatusCode.ResourceExhausted, "The worker does not read its stream."));
+            throw options.Stopping.IsCancellationRequested
+                ? new RpcException(new Status(StatusCode.Unavailable, "The learner is stopping."))
+                : new RpcException(new Status(StatusCode.ResourceExhausted, "The worker does not read its stream."));
         }
         finally
         {
@@ -82,6 +97,7 @@ internal sealed class LearnerServiceImplementation(
             log.LogDebug("Worker {Worker} left ({How})", hello.WorkerId, clean ? "clean" : "broken stream");
             stop.CancelAfter(FarewellLimit); // what is queued may still go out, but not for ever
             await writing.ConfigureAwait(false);
+            _sessions.TryRemove(session, out _);
         }
     }
 
@@ -107,6 +123,28 @@ internal sealed class LearnerServiceImplementation(
             await responseStream.WriteAsync(chunk, context.CancellationToken).ConfigureAwait(false);
         }
     }
+
+    public override async Task Describe(
+        DescribeRequest request, IServerStreamWriter<RunFilePart> responseStream, ServerCallContext context)
+    {
+        if (request.ProtocolVersion != ProtocolVersion) throw OtherProtocol(request.WorkerId, request.ProtocolVersion);
+        var total = options.RunFiles.Values.Sum(f => (long)f.Length);
+        foreach (var (name, content) in options.RunFiles)
+        {
+            for (var at = 0; at == 0 || at < content.Length; at += options.ChunkBytes)
+            {
+                var slice = content.Slice(at, Math.Min(options.ChunkBytes, content.Length - at));
+                await responseStream.WriteAsync(
+                    new RunFilePart { Name = name, Data = UnsafeByteOperations.UnsafeWrap(slice), TotalBytes = total },
+                    context.CancellationToken).ConfigureAwait(false);
+            }
+        }
+    }
+
+    private static RpcException OtherProtocol(string worker, int version) => new(new Status(
+        StatusCode.FailedPrecondition,
+        $"Worker {worker[..Math.Min(worker.Length, MaxWorkerIdLength)]} speaks protocol version {version}; this learner speaks "
+        + $"{ProtocolVersion}. Run the same release on both."));
 
     private void Take(WorkerSession session, WorkerMessage message)
     {
@@ -172,8 +210,10 @@ internal sealed class LearnerServiceImplementation(
 /// <param name="SilenceLimit">How long a worker may send nothing; workers send heartbeats well within it.</param>
 /// <param name="ChunkBytes">Size of weight chunks; 64 KiB stays off the large-object heap while a frame's overhead is small.</param>
 /// <param name="Stopping">Ends all sessions.</param>
+/// <param name="RunFiles">What <c>Describe</c> sends.</param>
 internal sealed record LearnerServiceOptions(
-    long ModelFingerprint, TimeSpan SilenceLimit, CancellationToken Stopping, int ChunkBytes = 64 * 1024);
+    long ModelFingerprint, TimeSpan SilenceLimit, CancellationToken Stopping, IReadOnlyDictionary<string, ReadOnlyMemory<byte>> RunFiles,
+    int ChunkBytes = 64 * 1024);
 
 /// <summary>One connected worker. Thread-safe: the session's own tasks, the ledger and the trainer use it at once.</summary>
 internal sealed class WorkerSession(string workerId, int maxEpisodes) : ILeaseTarget, IDisposable

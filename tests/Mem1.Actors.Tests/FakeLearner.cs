@@ -30,6 +30,7 @@ internal sealed class FakeLearner : IAsyncDisposable
 
     // What it does.
     public string? RefuseWith { get; set; }
+    public IReadOnlyList<RunFilePart> Files { get; set; } = [];
     public bool HoldAcknowledgements { get; set; }
     public bool HoldWelcome { get; set; }
     public Func<int, SubTrajectory, bool>? BreakOn { get; set; }
@@ -252,6 +253,15 @@ internal sealed class FakeLearner : IAsyncDisposable
             {
                 session.Out.Writer.TryComplete(failure);
             }
+        }
+
+        public override async Task Describe(
+            DescribeRequest request, IServerStreamWriter<RunFilePart> responses, ServerCallContext context)
+        {
+            if (learner.RefuseWith is { } sentence)
+                throw new RpcException(new Status(StatusCode.FailedPrecondition, sentence));
+            foreach (var part in learner.Files)
+                await responses.WriteAsync(part);
         }
 
         public override async Task PullWeights(

@@ -1,0 +1,139 @@
+// Keeps: a worker needs nothing but the learner's address; SIGTERM and Ctrl-C end it with exit code 0 after its episodes are handed back or
+// played to their end, within the grace period.
+using System.CommandLine;
+using System.Globalization;
+using System.Text.Json;
+using Mem1.Actors;
+using Mem1.Cli.Output;
+using Mem1.Cli.Training;
+
+namespace Mem1.Cli.Commands;
+
+/// <summary><c>mem1 rollout</c>: a rollout worker in a process of its own.</summary>
+internal static class RolloutCommand
+{
+    private static readonly TimeSpan ReportInterval = TimeSpan.FromSeconds(10);
+
+    public static Command Create()
+    {
+        var learner = new Option<string>("--learner")
+        {
+            Description = "Where the learner listens", HelpName = "HOST:PORT", DefaultValueFactory = _ => "127.0.0.1:5050",
+        };
+        var id = new Option<string?>("--id") { Description = "Name of this worker, unique in the run", HelpName = "NAME" };
+        var set = new Option<string[]>("--set")
+        {
+            Description = "One setting over the learner's config, as key=value; may repeat (paths of this machine, rollout.threads)",
+            HelpName = "KEY=VALUE",
+        };
+        var patience = new Option<int>("--wait")
+        {
+            Description = "How long to look for a learner that is not up yet", HelpName = "SECONDS", DefaultValueFactory = _ => 600,
+        };
+        var finish = new Option<bool>("--finish")
+        {
+            Description = "When told to stop, play the running episodes to their end instead of handing them back",
+        };
+        var grace = new Option<int>("--grace")
+        {
+            Description = "How long leaving may take", HelpName = "SECONDS", DefaultValueFactory = _ => 60,
+        };
+        var json = new Option<bool>("--json") { Description = "One JSON object on standard output every ten seconds" };
+        var command = new Command(
+            "rollout",
+            """
+            Play episodes for a learner (mem1 learner). Config, model and tokenizer come from it; it may start later, stop and come back.
+
+            Examples:
+              ./mem1 rollout --learner 127.0.0.1:5050
+              ./mem1 rollout --learner gpu-node:5050 --set rollout.threads=8 --set environment.corpus=/data/corpus.jsonl
+              ./mem1 rollout --learner gpu-node:5050 --finish --grace 300     on SIGTERM finishes what it plays
+            """)
+        {
+            learner, id, set, patience, finish, grace, json,
+        };
+        command.SetAction(async (parse, cancellationToken) =>
+        {
+            var address = Address(parse.GetValue(learner)!);
+            var name = parse.GetValue(id) ?? $"{Environment.MachineName}-{Environment.ProcessId}";
+            void Say(string sentence)
+            {
+                if (!parse.GetValue(json)) Console.WriteLine(sentence);
+            }
+
+            using var loggers = Logs.ToStandardError(parse.GetValue(json));
+            try
+            {
+                var files = await RunDownload.PullAsync(
+                    address, name, TimeSpan.FromSeconds(parse.GetValue(patience)),
+                    (why, wait) => Say(string.Create(
+                        CultureInfo.InvariantCulture, $"no learner at {address.Authority} yet ({why}); trying again in {wait.TotalSeconds:0.0} s")),
+                    cancellationToken).ConfigureAwait(false);
+                var (config, shape, tokenizer) = RunFiles.Open(files, parse.GetValue(set) ?? []);
+                TrainCommand.Require(config);
+                using var environment = EnvironmentSet.Open(config, static (_, _) => { }, cancellationToken);
+                var worker = await Worker.StartAsync(
+                    config, shape, environment.Factory, tokenizer, address, RunFiles.Fingerprint(shape), name, loggers).ConfigureAwait(false);
+                await using (worker.ConfigureAwait(false))
+                {
+                    Say($"worker {name} plays {environment.Factory.Name} for {address.Authority}; Ctrl-C stops it");
+                    await PlayAsync(worker, name, parse.GetValue(json), cancellationToken).ConfigureAwait(false);
+                    if (cancellationToken.IsCancellationRequested)
+                    {
+                        Say(parse.GetValue(finish) ? "finishing the running episodes ..." : "handing the running episodes back ...");
+                        await LeaveAsync(worker, parse.GetValue(finish), TimeSpan.FromSeconds(parse.GetValue(grace))).ConfigureAwait(false);
+                    }
+
+                    await worker.Completion.ConfigureAwait(false);
+                    Say(Line(worker.Counters));
+                }
+            }
+            catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
+            {
+                Say("stopped before there was anything to play");
+            }
+
+            return 0;
+        });
+        return command;
+    }
+
+    private static async Task PlayAsync(RolloutWorker worker, string name, bool json, CancellationToken cancellationToken)
+    {
+        var told = Task.Delay(Timeout.Infinite, cancellationToken);
+        while (!worker.Completion.IsCompleted && !cancellationToken.IsCancellationRequested)
+        {
+            await Task.WhenAny(worker.Completion, told, Task.Delay(ReportInterval, CancellationToken.None)).ConfigureAwait(false);
+            if (worker.Completion.IsCompleted || cancellationToken.IsCancellationRequested) return;
+            Console.WriteLine(json ? JsonSerializer.Serialize(worker.Counters, SnakeCase) : $"{name}: {Line(worker.Counters)}");
+        }
+    }
+
+    private static async Task LeaveAsync(RolloutWorker worker, bool finish, TimeSpan grace)
+    {
+        var leaving = worker.StopAsync(drain: finish);
+        if (await Task.WhenAny(leaving, Task.Delay(grace)).ConfigureAwait(false) != leaving)
+            await worker.StopAsync(drain: false).ConfigureAwait(false); // the grace period is over: what still runs is handed back
+    }
+
+    private static readonly JsonSerializerOptions SnakeCase = new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower };
+
+    private static string Line(RolloutCounters c) => string.Create(
+        CultureInfo.InvariantCulture,
+        $"policy {c.PolicyVersion?.ToString(CultureInfo.InvariantCulture) ?? "none yet"}, {c.EpisodesRunning} episodes running, {c.EpisodesFinished} "
+        + $"finished, {c.EpisodesReturned} handed back, {c.GeneratedTokens} tokens ({c.TokensPerSecond:0}/s while decoding), "
+        + $"{c.Unacknowledged} turns unacknowledged");
+
+    private static Uri Address(string text)
+    {
+        if (Uri.TryCreate(text.Contains("://", StringComparison.Ordinal) ? text : $"http://{text}", UriKind.Absolute, out var address)
+            && address.Scheme is "http" or "https" && address.Host.Length > 0
+            // A port is always said: http's own is never a learner's.
+            && text.EndsWith($":{address.Port.ToString(CultureInfo.InvariantCulture)}", StringComparison.Ordinal))
+        {
+            return address;
+        }
+
+        throw new UserErrorException($"--learner is \"{text}\"; it must be HOST:PORT, as in 127.0.0.1:5050.");
+    }
+}

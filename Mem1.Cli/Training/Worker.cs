@@ -1,0 +1,45 @@
+using Mem1.Actors;
+using Mem1.Cli.Configuration;
+using Mem1.Environments;
+using Mem1.Model;
+using Mem1.Model.Checkpoints;
+using Mem1.Model.Generation;
+using Microsoft.Extensions.Logging;
+
+namespace Mem1.Cli.Training;
+
+/// <summary>Starts rollout workers from a run's config: the one of mem1 train and those of mem1 rollout alike.</summary>
+internal static class Worker
+{
+    /// <summary>Starts a worker; it connects on its own.</summary>
+    /// <param name="config">Of the run.</param>
+    /// <param name="shape">Of the model.</param>
+    /// <param name="environments">Makes the environments of its leases.</param>
+    /// <param name="tokenizer">The model's.</param>
+    /// <param name="learner">Where the learner listens.</param>
+    /// <param name="fingerprint">Of the shape.</param>
+    /// <param name="loggers">Where the worker logs; nowhere if null.</param>
+    /// <param name="workerId">Its name; null for one of its own making.</param>
+    public static Task<RolloutWorker> StartAsync(
+        RunConfig config, DecoderConfig shape, IEnvironmentFactory environments, ITokenizer tokenizer, Uri learner, long fingerprint,
+        string? workerId = null, ILoggerFactory? loggers = null)
+    {
+        var threads = config.Serial ? 1 : config.Rollout.Threads > 0 ? config.Rollout.Threads : Environment.ProcessorCount;
+        var options = new RolloutWorkerOptions
+        {
+            LearnerAddress = learner.ToString(),
+            MaxEpisodes = config.Rollout.MaxEpisodes,
+            MaxNewTokens = shape.MaxPositions - 1,
+            MaxObservationTokens = config.Rollout.MaxObservationTokens,
+            MaxContextTokens = shape.MaxPositions,
+            ModelFingerprint = fingerprint,
+            Serial = config.Serial,
+        };
+        return RolloutWorker.StartAsync(
+            workerId is null ? options : options with { WorkerId = workerId },
+            environments, tokenizer,
+            (weights, version) => new CpuGenerationEngine(shape, weights, version, tokenizer, threads),
+            bytes => Safetensors.FromBytes(bytes.ToArray()),
+            loggers);
+    }
+}

@@ -1,0 +1,77 @@
+// Learner and workers as processes of their own, in any order of starting and stopping.
+using System.Globalization;
+using System.Net;
+using System.Net.Sockets;
+
+namespace Mem1.Cli.Tests;
+
+public sealed class NodeTests : IDisposable
+{
+    private readonly TempFolder _temp = new();
+
+    private string Run => _temp["runs", "quick"];
+
+    public void Dispose() => _temp.Dispose();
+
+    [Fact]
+    public void Nodes_start_in_any_order_and_outlive_each_other()
+    {
+        var at = FreeAddress();
+        using var early = Cli.Start("rollout", "--learner", at, "--id", "early");
+        early.Until(() => early.Out.Contains("no learner at", StringComparison.Ordinal), "the worker looks for its learner");
+        int done;
+        using (var learner = Learner(at, "--quick"))
+        {
+            learner.Until(() => learner.Out.Count(c => c == '\n') >= 2, "two updates");
+
+            // One worker comes and goes.
+            using (var guest = Cli.Start("rollout", "--learner", at, "--id", "guest"))
+            {
+                guest.Until(() => guest.Error.Contains("Connected to the learner", StringComparison.Ordinal), "the guest is welcome");
+                guest.Signal(Child.SigTerm);
+                Assert.Contains("handing the running episodes back", guest.Finish().Succeeded().Out);
+            }
+
+            learner.Signal(Child.SigTerm);
+            learner.Finish().Succeeded();
+            done = Runs.Metrics(Run).Count;
+        }
+
+        early.Until(() => early.Error.Contains("is away", StringComparison.Ordinal), "the worker misses its learner");
+        using (var learner = Learner(at, "--resume", "quick", "--updates", $"{done + 2}"))
+        {
+            learner.Finish().Succeeded();
+        }
+
+        var left = early.Finish().Succeeded();
+        Assert.Contains("The run is finished.", left.Error);
+        Assert.Equal(Enumerable.Range(1, done + 2), Runs.Metrics(Run).Select(m => m.GetProperty("update").GetInt32()));
+        Assert.All(Runs.Metrics(Run), m => Assert.InRange(m.GetProperty("parity_max_abs").GetDouble(), 0, 1e-4));
+    }
+
+    [Fact]
+    public void A_worker_is_told_what_is_wrong()
+    {
+        Refusals.Refused(["rollout", "--learner", "nowhere"], "--learner", "HOST:PORT");
+        Refusals.Refused(["rollout", "--learner", FreeAddress(), "--wait", "0"], "No learner answered", "mem1 learner");
+        Refusals.Refused(["learner", "--listen", "5050"], "--listen", "127.0.0.1:5050");
+        var at = FreeAddress();
+        using var learner = Learner(at, "--quick");
+        learner.Until(() => learner.Error.Contains("Waiting for workers", StringComparison.Ordinal), "it listens");
+        Refusals.Refused(["rollout", "--learner", at, "--set", "rollout.thread=2"], "rollout.thread", "rollout.threads");
+        Refusals.Refused(["rollout", "--learner", at, "--set", "rollout.max_episodes=0"], "rollout.max_episodes");
+        learner.Signal(Child.SigInt);
+        learner.Finish().Succeeded();
+    }
+
+    private Child Learner(string at, params string[] arguments) => Cli.Start(
+        ["learner", "--listen", at, .. arguments, "--runs", _temp["runs"], "--json",
+            .. arguments.Contains("--quick") ? new[] { "--updates", "1000000", "--set", "evaluation.episodes=0" } : []]);
+
+    private static string FreeAddress()
+    {
+        using var probe = new TcpListener(IPAddress.Loopback, 0);
+        probe.Start();
+        return $"127.0.0.1:{((IPEndPoint)probe.LocalEndpoint).Port.ToString(CultureInfo.InvariantCulture)}";
+    }
+}
