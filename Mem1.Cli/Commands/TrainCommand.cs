@@ -25,6 +25,7 @@ internal static class TrainCommand
           ./mem1 train --corpus C.jsonl --tasks T.jsonl      questions over your own passages
           ./mem1 train --env bin/Release/net10.0/Mine.dll    an environment of your own
           ./mem1 train --set environment.kind=web            questions over a generated web, no network needed
+          ./mem1 train --set environment.kind=webshop        shopping in a made-up WebShop (docs/webshop.md)
           ./mem1 train --set ppo.clip=0.1 --updates 200
           ./mem1 train --resume                              go on with the last run
           ./mem1 train --json | jq .reward_mean
@@ -189,7 +190,7 @@ internal static class TrainCommand
         static EnvironmentConfig WithWholePaths(EnvironmentConfig e) => e with
         {
             Corpus = Whole(e.Corpus), Tasks = Whole(e.Tasks), Index = Whole(e.Index), Assembly = Whole(e.Assembly),
-            Web = e.Web with { Recording = Whole(e.Web.Recording) }, Mix = [.. e.Mix.Select(WithWholePaths)],
+            Web = e.Web with { Recording = Whole(e.Web.Recording) }, Shop = e.Shop.WithPaths(Whole), Mix = [.. e.Mix.Select(WithWholePaths)],
         };
 
         static string? Whole(string? path) => string.IsNullOrEmpty(path) ? path : Path.GetFullPath(path);

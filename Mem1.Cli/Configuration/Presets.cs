@@ -20,6 +20,7 @@ internal static class Presets
     {
         var config = assembly is not null ? Own(assembly)
             : kind == EnvironmentKind.Web ? Web(Retrieval(corpus, tasks))
+            : kind == EnvironmentKind.Webshop && corpus is null && tasks is null ? WebShop()
             : corpus is null && tasks is null ? new RunConfig()
             : Retrieval(corpus, tasks);
         if (fromScratch) config = config with { Model = config.Model with { From = "new" } };
@@ -93,6 +94,22 @@ internal static class Presets
             Web = new WebSection { Qa = new WebSection().Qa with { Documents = 3 }, PageCharacters = 800 },
         },
     };
+
+    /// <summary>
+    /// A new small model in the shop. A page of ten products takes some 700 byte-level tokens and the prompt as many; a response holds at
+    /// most the memory of ten turns.
+    /// </summary>
+    private static RunConfig WebShop()
+    {
+        var config = Small();
+        return config with
+        {
+            Name = "webshop",
+            Environment = config.Environment with { Kind = EnvironmentKind.Webshop, MaxObjectives = 1 },
+            Rollout = config.Rollout with { MaxObservationTokens = 1000, MaxNewTokens = 400 },
+            Evaluation = config.Evaluation with { Objectives = [1] },
+        };
+    }
 
     /// <summary>The same phases at the smallest size, for smoke tests.</summary>
     private static RunConfig Quick(RunConfig config) => config with

@@ -2,6 +2,7 @@
 using Mem1.Environments.Qa;
 using Mem1.Environments.Retrieval;
 using Mem1.Environments.Tasks;
+using Mem1.Environments.WebShop;
 using Mem1.Environments.Worlds;
 using Mem1.Learner;
 using Mem1.Model;
@@ -91,12 +92,14 @@ public enum EnvironmentKind
     Mix,
     /// <summary>Question answering over the web, or over a generated one on this machine.</summary>
     Web,
+    /// <summary>Shopping in WebShop, with its published files or in a made-up shop.</summary>
+    Webshop,
 }
 
 /// <summary>Where tasks and observations come from.</summary>
 public sealed record EnvironmentConfig
 {
-    /// <summary>worlds, retrieval or web.</summary>
+    /// <summary>worlds, retrieval, web, webshop, assembly or mix.</summary>
     public EnvironmentKind Kind { get; init; } = EnvironmentKind.Worlds;
     /// <summary>Corpus file (jsonl with id and contents); retrieval only.</summary>
     public string? Corpus { get; init; }
@@ -128,6 +131,12 @@ public sealed record EnvironmentConfig
     public RetrievalQaExpertOptions RetrievalExpert { get; init; } = new();
     /// <summary>What web QA searches and reads; web only.</summary>
     public WebSection Web { get; init; } = new();
+    /// <summary>What WebShop sells and asks for; webshop only.</summary>
+    public ShopSection Shop { get; init; } = new();
+    /// <summary>How episodes in WebShop run; webshop only.</summary>
+    public WebShopOptions Webshop { get; init; } = new();
+    /// <summary>How often the scripted shopper errs; webshop only.</summary>
+    public WebShopExpertOptions WebshopExpert { get; init; } = new();
     /// <summary>Share of the questions that training never sees; retrieval and web.</summary>
     public double HeldOutFraction { get; init; } = 0.1;
 
@@ -199,8 +208,21 @@ public sealed record EnvironmentConfig
         errors.AddRange(Retrieval.Validate().Select(e => $"environment.{e}"));
         errors.AddRange(RetrievalExpert.Validate().Select(e => $"environment.{e}"));
         errors.AddRange(Web.Validate());
+        errors.AddRange(ValidateShop());
         if (HeldOutFraction is not (>= 0 and < 1)) errors.Add($"environment.held_out_fraction is {HeldOutFraction}; it must be in [0, 1).");
         return errors;
+    }
+
+    private IEnumerable<string> ValidateShop()
+    {
+        var named = Kind.ToString().ToLowerInvariant();
+        if (Kind != EnvironmentKind.Webshop && Shop.HasFiles())
+            yield return $"environment.shop names files but environment.kind is {named}, which has no use for them.";
+        // A mix says how many objectives its parts have.
+        if (Kind == EnvironmentKind.Webshop && Stages().Any(s => s.Min > 1))
+            yield return "environment.min_objectives is above 1 but environment.kind is webshop, whose tasks have one objective each.";
+        foreach (var error in Shop.Validate()) yield return error;
+        foreach (var error in Webshop.Validate().Concat(WebshopExpert.Validate())) yield return $"environment.{error}";
     }
 
     /// <summary>Whether the worlds are played, alone or in a mix.</summary>

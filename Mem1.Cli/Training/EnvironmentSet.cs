@@ -73,6 +73,7 @@ internal sealed class EnvironmentSet : IDisposable
         EnvironmentKind.Worlds => OpenWorlds(e),
         EnvironmentKind.Retrieval => OpenRetrieval(e, progress, cancellationToken),
         EnvironmentKind.Web => WebSet.Open(e, seed),
+        EnvironmentKind.Webshop => ShopSet.Open(e, progress, cancellationToken),
         EnvironmentKind.Assembly => OpenAssembly(e),
         _ => throw new ArgumentOutOfRangeException(nameof(e), e.Kind, "This kind does not stand alone."),
     };

@@ -51,6 +51,7 @@ internal sealed class TrainRun(
             {
                 EnvironmentKind.Worlds => "opening the worlds",
                 EnvironmentKind.Web => "opening the web",
+                EnvironmentKind.Webshop => "opening the shop",
                 EnvironmentKind.Assembly => "loading the environment",
                 EnvironmentKind.Mix => "opening the environments",
                 _ => "indexing the corpus",

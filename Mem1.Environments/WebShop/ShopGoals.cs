@@ -32,6 +32,11 @@ public sealed class ShopGoals
     /// <summary>Number of goals.</summary>
     public int Count => Goals.Count;
 
+    /// <summary>What some goals ask for, in their order.</summary>
+    /// <param name="first">Number of the first goal.</param>
+    /// <param name="count">How many at most.</param>
+    public IEnumerable<string> Instructions(int first, int count) => Goals.Skip(first).Take(count).Select(g => g.Instruction);
+
     internal IReadOnlyList<ShopGoal> Goals { get; }
 
     /// <summary>The price that counts, by position of the product.</summary>

@@ -77,7 +77,6 @@ internal sealed class WebShopEnvironment : IEnvironment
     public ValueTask<TurnResult> StepAsync(string response, bool truncated, CancellationToken cancellationToken)
     {
         cancellationToken.ThrowIfCancellationRequested();
-        ThrowIfEnded();
         return ValueTask.FromResult(Step(response, truncated));
     }
 
@@ -91,8 +90,10 @@ internal sealed class WebShopEnvironment : IEnvironment
 
     public ValueTask DisposeAsync() => ValueTask.CompletedTask;
 
-    private TurnResult Step(string response, bool truncated)
+    /// <summary>Takes a response, as <see cref="StepAsync"/>; the shop answers at once.</summary>
+    public TurnResult Step(string response, bool truncated)
     {
+        ThrowIfEnded();
         if (!WebShopText.IsValid(response))
             return End(truncated ? EpisodeEnd.Length : EpisodeEnd.InvalidFormat);
         string action = WebShopText.Action(response);

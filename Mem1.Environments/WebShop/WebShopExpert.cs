@@ -93,9 +93,8 @@ public sealed partial class WebShopExpert : IExpert
             _turn++;
             string memory = _done.Count == 0 ? "Nothing done yet." : $"So far: {string.Join("; ", _done)}.";
             _done.Add(action);
-            return $"{WebShopText.ThinkStart}{AgentText.Neutralize(thought)}{WebShopText.ThinkEnd}\n"
-                + $"{WebShopText.SummaryStart}{AgentText.Neutralize($"{memory} Next: {action}")}{WebShopText.SummaryEnd}\n"
-                + $"{WebShopText.AnswerStart}{AgentText.Neutralize(action)}{WebShopText.AnswerEnd}";
+            return WebShopText.Response(
+                AgentText.Neutralize(thought), AgentText.Neutralize($"{memory} Next: {action}"), AgentText.Neutralize(action));
         }
 
         private string Next(string? observation, out string thought)

@@ -38,6 +38,9 @@ public sealed class WebShopTaskSource : ITaskSource
         (_name, _goals, _first, Count) = (name, goals, first, count);
     }
 
+    /// <inheritdoc/>
+    public IReadOnlyList<int>? ObjectiveCounts { get; } = [1];
+
     /// <summary>Goals there are to choose from.</summary>
     public int Count { get; }
 

@@ -25,6 +25,10 @@ internal static class WebShopText
     public static bool IsValid(string response) =>
         Once(response, ThinkStart, ThinkEnd) && Once(response, SummaryStart, SummaryEnd) && Once(response, AnswerStart, AnswerEnd);
 
+    /// <summary>A response in the format.</summary>
+    public static string Response(string thought, string summary, string action) =>
+        $"{ThinkStart}{thought}{ThinkEnd}\n{SummaryStart}{summary}{SummaryEnd}\n{AnswerStart}{action}{AnswerEnd}";
+
     /// <summary>The action of a valid response: what the answer holds, trimmed, with the one entity models tend to write undone.</summary>
     public static string Action(string response)
     {
