@@ -12,7 +12,9 @@ public interface IEnvironmentModule
     /// <summary>Tasks to train on.</summary>
     ITaskSource Training { get; }
 
-    /// <summary>Tasks that training never sees, for evaluation. May be <see cref="Training"/>, which is then asked with another seed.</summary>
+    /// <summary>
+    /// Tasks that training never sees, for evaluation. May be <see cref="Training"/>, which is then asked with another seed.
+    /// </summary>
     ITaskSource HeldOut { get; }
 
     /// <summary>

@@ -68,6 +68,7 @@ public sealed class TrainingLoop(TaskLedger ledger, WeightPublisher publisher, P
                         t.End is Environments.EpisodeEnd.InvalidFormat or Environments.EpisodeEnd.Length ? 1.0 : 0.0),
                     Episodes = batch.Count,
                     Quarantined = ledger.Counts.Quarantined,
+                    EnvironmentFailures = batch.Sum(t => (long)t.EnvironmentFailures),
                     RolloutTokensPerSecond = statistics.Tokens / sampled.TotalSeconds,
                     LearnerTokensPerSecond = tokens / learned.TotalSeconds,
                     LiveTensors = DisposeScopeManager.Statistics.ThreadTotalLiveCount,

@@ -26,6 +26,8 @@ public sealed record UpdateMetrics
     public required int Episodes { get; init; }
     /// <summary>Tasks given up so far.</summary>
     public required int Quarantined { get; init; }
+    /// <summary>Failures of the environment in the batch's episodes: searches and pages that failed, steps that were tried again.</summary>
+    public required long EnvironmentFailures { get; init; }
     /// <summary>Generated tokens per second while the batch was sampled.</summary>
     public required double RolloutTokensPerSecond { get; init; }
     /// <summary>Tokens (prompt, context and generated, no pads) per second of the optimiser's part.</summary>
@@ -64,6 +66,7 @@ public sealed record UpdateMetrics
             Write("invalid_format_rate", InvalidFormatRate);
             json.WriteNumber("episodes", Episodes);
             json.WriteNumber("quarantined", Quarantined);
+            json.WriteNumber("environment_failures", EnvironmentFailures);
             Write("rollout_tokens_per_s", Math.Round(RolloutTokensPerSecond, 1));
             Write("learner_tokens_per_s", Math.Round(LearnerTokensPerSecond, 1));
             json.WriteNumber("live_tensors", LiveTensors);

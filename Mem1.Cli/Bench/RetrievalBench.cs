@@ -25,8 +25,8 @@ internal sealed record SearchTimes(double QueriesPerSecond, double P50Ms, double
 /// <param name="SearchPeakBytes">Peak resident set while searching, touched pages of the index included.</param>
 /// <param name="SearchManagedBytes">Of those, what the process holds itself: the rest the system can take back.</param>
 internal sealed record RetrievalRow(
-    int Passages, long CorpusBytes, long IndexBytes, double BuildSeconds, long BuildPeakBytes, SearchTimes Questions, SearchTimes FrequentWords,
-    long SearchPeakBytes, long SearchManagedBytes);
+    int Passages, long CorpusBytes, long IndexBytes, double BuildSeconds, long BuildPeakBytes, SearchTimes Questions,
+    SearchTimes FrequentWords, long SearchPeakBytes, long SearchManagedBytes);
 
 /// <summary>All of <c>mem1 bench retrieval</c>.</summary>
 internal sealed record RetrievalBenchReport(string Bench, int PassageWords, MachineInfo Machine, IReadOnlyList<RetrievalRow> Rows);
@@ -54,7 +54,8 @@ internal static class RetrievalBench
     }
 
     /// <summary>Measures every size; the files lie in a folder that is removed afterwards.</summary>
-    public static async Task<RetrievalBenchReport> Run(IReadOnlyList<int> sizes, Action<string> progress, CancellationToken cancellationToken)
+    public static async Task<RetrievalBenchReport> Run(
+        IReadOnlyList<int> sizes, Action<string> progress, CancellationToken cancellationToken)
     {
         var machine = MachineInfo.Describe();
         var rows = new List<RetrievalRow>();
@@ -124,7 +125,8 @@ internal static class RetrievalBench
         var text = new StringWriter(CultureInfo.InvariantCulture);
         text.WriteLine($"{report.Machine}");
         text.WriteLine(
-            $"Generated passages of {report.PassageWords} words; best {Documents} with their texts, one thread. Times in milliseconds, memory in MiB.");
+            $"Generated passages of {report.PassageWords} words; best {Documents} with their texts, one thread. "
+                + "Times in milliseconds, memory in MiB.");
         text.WriteLine();
         text.WriteLine("           ---------- build ----------  ------ questions ------  --- six frequent words ---  --- memory ---");
         text.WriteLine(" passages  seconds    MiB  index MiB    per s    p50    p99     per s     p50     p99       peak   held");
@@ -132,7 +134,9 @@ internal static class RetrievalBench
         {
             text.WriteLine(string.Create(
                 CultureInfo.InvariantCulture,
-                $"{row.Passages,9}  {row.BuildSeconds,7:0.0}  {Mib(row.BuildPeakBytes),5:0}  {Mib(row.IndexBytes),9:0}  {Columns(row.Questions)}  {Columns(row.FrequentWords)}     {Mib(row.SearchPeakBytes),5:0}  {Mib(row.SearchManagedBytes),5:0}"));
+                $"{row.Passages,9}  {row.BuildSeconds,7:0.0}  {Mib(row.BuildPeakBytes),5:0}  {Mib(row.IndexBytes),9:0}  ")
+                + $"{Columns(row.Questions)}  {Columns(row.FrequentWords)}     "
+                + string.Create(CultureInfo.InvariantCulture, $"{Mib(row.SearchPeakBytes),5:0}  {Mib(row.SearchManagedBytes),5:0}"));
         }
 
         return text.ToString();
@@ -163,7 +167,10 @@ internal static class RetrievalBench
     private static async Task<RetrievalRow> Pass(Stage stage, int passages, string corpus, CancellationToken cancellationToken)
     {
         var what = string.Create(CultureInfo.InvariantCulture, $"{stage} of {passages} passages");
-        string[] arguments = ["bench", PassCommand, "--stage", $"{stage}", "--passages", passages.ToString(CultureInfo.InvariantCulture), "--corpus", corpus];
+        string[] arguments =
+        [
+            "bench", PassCommand, "--stage", $"{stage}", "--passages", passages.ToString(CultureInfo.InvariantCulture), "--corpus", corpus,
+        ];
         if (await BenchProcess.Run(BenchProcess.Self(arguments), cancellationToken).ConfigureAwait(false) is not { } ended)
             throw new UserErrorException($"{what}: dotnet could not be started.");
         if (ended.Code != 0)

@@ -17,7 +17,8 @@ internal sealed class RetrievalCorpus(ulong seed)
     // Two words in five of English running text are among Lucene's stop words.
     private const double StopWordShare = 0.4;
 
-    private static readonly string[] s_stopWords = ["the", "of", "and", "in", "to", "a", "is", "was", "for", "as", "on", "with", "by", "that", "it", "at"];
+    private static readonly string[] s_stopWords =
+        ["the", "of", "and", "in", "to", "a", "is", "was", "for", "as", "on", "with", "by", "that", "it", "at"];
 
     /// <summary>Writes passages as JSON Lines; the i-th is the same in a corpus of any size.</summary>
     public void Write(string file, int passages, CancellationToken cancellationToken)
@@ -43,7 +44,8 @@ internal sealed class RetrievalCorpus(ulong seed)
         var random = Generator(number, purpose: 1);
         var words = Passage(random.Next(passages)).Split([' ', '\n']).Where(w => !s_stopWords.Contains(w)).ToArray();
         string About() => words[random.Next(words.Length)];
-        return $"what is the {About()} of {About()} in the {Word(random.Next(200))} {About()} that was {Word(random.Next(200))} by {About()}";
+        return $"what is the {About()} of {About()} in the {Word(random.Next(200))} {About()} "
+            + $"that was {Word(random.Next(200))} by {About()}";
     }
 
     /// <summary>Six of the most frequent words: the hardest case of ranking, since nearly every passage matches.</summary>
@@ -61,7 +63,9 @@ internal sealed class RetrievalCorpus(ulong seed)
         for (var i = 0; i < PassageWords; i++)
         {
             if (i > 0) text.Append(' ');
-            text.Append(random.NextDouble() < StopWordShare ? s_stopWords[(int)Math.Pow(s_stopWords.Length, random.NextDouble()) - 1] : Draw(random));
+            text.Append(random.NextDouble() < StopWordShare
+                ? s_stopWords[(int)Math.Pow(s_stopWords.Length, random.NextDouble()) - 1]
+                : Draw(random));
         }
 
         return text.ToString();

@@ -10,11 +10,18 @@ internal static class DataCommand
     {
         var from = new Option<string>("--from")
         {
-            Description = "Format of the input: flashrag or nq (JSON Lines), squad or hotpotqa (JSON)", Required = true, HelpName = "FORMAT",
+            Description = "Format of the input: flashrag or nq (JSON Lines), squad or hotpotqa (JSON)", Required = true,
+            HelpName = "FORMAT",
         };
         from.AcceptOnlyFromAmong([.. DataSetFormats.Names]);
-        var input = new Option<FileInfo>("--input") { Description = "File to convert; gzip is read as it is", Required = true, HelpName = "FILE" };
-        var corpus = new Option<FileInfo?>("--corpus") { Description = "Passages to write (squad and hotpotqa bring them)", HelpName = "FILE.jsonl" };
+        var input = new Option<FileInfo>("--input")
+        {
+            Description = "File to convert; gzip is read as it is", Required = true, HelpName = "FILE",
+        };
+        var corpus = new Option<FileInfo?>("--corpus")
+        {
+            Description = "Passages to write (squad and hotpotqa bring them)", HelpName = "FILE.jsonl",
+        };
         var tasks = new Option<FileInfo>("--tasks") { Description = "Questions to write", Required = true, HelpName = "FILE.jsonl" };
         var convert = new Command(
             "convert",
@@ -52,9 +59,11 @@ internal static class DataCommand
               ./mem1 data convert --from squad --input xquad.en.json --corpus corpus.jsonl --tasks tasks.jsonl
               ./mem1 data index --corpus corpus.jsonl --out corpus.index
               ./mem1 data search corpus.index "who designed the stadium?"
+              ./mem1 data compose --tasks tasks.jsonl --objectives 2 --out two.jsonl
+              ./mem1 data score --tasks two.jsonl --answers answers.jsonl
             """)
         {
-            convert, IndexCommands.Index(), IndexCommands.Search(), ComposeCommand.Create(),
+            convert, IndexCommands.Index(), IndexCommands.Search(), ComposeCommand.Create(), ScoreCommand.Create(),
         };
     }
 }

@@ -27,7 +27,8 @@ internal static class IndexCommands
             "index",
             """
             Build the search index of a corpus: one SQLite file with the passages, an FTS5 index and BM25 postings. A build that was stopped
-            leaves nothing under the index's name; the next one starts from the beginning and says so. An index that is current is left alone.
+            leaves nothing under the index's name; the next one starts from the beginning and says so. An index that is current is
+            left alone.
 
             Example:
               ./mem1 data index --corpus corpus.jsonl.gz --out corpus.index
@@ -59,7 +60,8 @@ internal static class IndexCommands
             }
 
             using var index = CorpusIndex.Open(to);
-            Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{index.Count:N0} passages -> {to}: {Sentence(done, watch.Elapsed)}"));
+            Console.WriteLine(string.Create(
+                CultureInfo.InvariantCulture, $"{index.Count:N0} passages -> {to}: {Sentence(done, watch.Elapsed)}"));
             return Task.FromResult(0);
         });
         return command;
@@ -70,7 +72,10 @@ internal static class IndexCommands
         var index = new Argument<FileInfo>("INDEX") { Description = "Made by mem1 data index" };
         var query = new Argument<string>("QUERY") { Description = "Any text" };
         var count = new Option<int>("-k") { Description = "Passages to show", HelpName = "N", DefaultValueFactory = _ => 3 };
-        var match = new Option<bool>("--match") { Description = "QUERY is an FTS5 expression (phrases, AND, NOT, prefix*); unranked, in corpus order" };
+        var match = new Option<bool>("--match")
+        {
+            Description = "QUERY is an FTS5 expression (phrases, AND, NOT, prefix*); unranked, in corpus order",
+        };
         var json = new Option<bool>("--json") { Description = "One JSON object per passage on standard output" };
         count.Validators.Add(result =>
         {
@@ -110,7 +115,8 @@ internal static class IndexCommands
 
                 var words = passage.Text.ReplaceLineEndings(" ");
                 Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{i + 1}. [{score:0.00}] {passage.Id}: {passage.Title}"));
-                if (words.Length > 0) Console.WriteLine($"   {(words.Length > ShownCharacters ? words[..ShownCharacters] + "..." : words)}");
+                if (words.Length > 0)
+                    Console.WriteLine($"   {(words.Length > ShownCharacters ? words[..ShownCharacters] + "..." : words)}");
             }
 
             if (!parse.GetValue(json))
@@ -151,10 +157,12 @@ internal static class IndexCommands
             _last = now;
             var share = value.TotalBytes == 0 ? 1 : (double)value.BytesRead / value.TotalBytes;
             var text = value.Finishing
-                ? string.Create(CultureInfo.InvariantCulture, $"{value.Documents:N0} passages read in {now.TotalSeconds:0} s; writing the postings")
+                ? string.Create(
+                    CultureInfo.InvariantCulture, $"{value.Documents:N0} passages read in {now.TotalSeconds:0} s; writing the postings")
                 : string.Create(
                     CultureInfo.InvariantCulture,
-                    $"{value.Documents:N0} passages, {100 * share:0} %, {value.Documents / now.TotalSeconds:N0} a second, {Left(now, share)} left");
+                    $"{value.Documents:N0} passages, {100 * share:0} %, {value.Documents / now.TotalSeconds:N0} a second, "
+                    + $"{Left(now, share)} left");
             Console.Error.Write(_live ? $"\r{text}\e[K" : text + "\n");
             _shown = true;
         }

@@ -25,7 +25,10 @@ internal static class RetrieverCommand
             HelpName = "ADDRESS",
             DefaultValueFactory = _ => "127.0.0.1",
         };
-        var topK = new Option<int>("--topk") { Description = "Passages for a query when the request does not say", HelpName = "N", DefaultValueFactory = _ => 3 };
+        var topK = new Option<int>("--topk")
+        {
+            Description = "Passages for a query when the request does not say", HelpName = "N", DefaultValueFactory = _ => 3,
+        };
         port.Validators.Add(Within(port, 0, ushort.MaxValue));
         topK.Validators.Add(Within(topK, 1, RetrieverServer.MaxTopK));
         var command = new Command(
@@ -35,7 +38,7 @@ internal static class RetrieverCommand
 
             Examples:
               ./mem1 retriever --index corpus.index
-              curl -s localhost:8000/retrieve -H 'content-type: application/json' -d '{"queries": ["who?"], "topk": 3, "return_scores": true}'
+              curl -s localhost:8000/retrieve -d '{"queries": ["who?"], "topk": 3, "return_scores": true}'
               ./mem1 train --tasks T.jsonl --corpus C.jsonl --set environment.retriever.url=http://127.0.0.1:8000/retrieve
             """)
         {
@@ -46,7 +49,8 @@ internal static class RetrieverCommand
             if (!IPAddress.TryParse(parse.GetValue(host), out var address))
                 throw new UserErrorException($"--host is \"{parse.GetValue(host)}\"; it must be an IP address.");
             using var opened = CorpusIndex.Open(parse.GetValue(index)!.FullName);
-            var server = await RetrieverServer.Start(opened, address, parse.GetValue(port), parse.GetValue(topK), cancellationToken).ConfigureAwait(false);
+            var server = await RetrieverServer.Start(opened, address, parse.GetValue(port), parse.GetValue(topK), cancellationToken)
+                .ConfigureAwait(false);
             await using (server.ConfigureAwait(false))
             {
                 Console.WriteLine(string.Create(
@@ -68,7 +72,10 @@ internal static class RetrieverCommand
 
     private static Action<System.CommandLine.Parsing.OptionResult> Within(Option<int> option, int least, int most) => result =>
     {
-        if (result.Tokens.Count == 1 && int.TryParse(result.Tokens[0].Value, CultureInfo.InvariantCulture, out var n) && (n < least || n > most))
+        if (result.Tokens.Count == 1 && int.TryParse(result.Tokens[0].Value, CultureInfo.InvariantCulture, out var n)
+            && (n < least || n > most))
+        {
             result.AddError($"{option.Name} is {n}; it must be from {least} to {most}.");
+        }
     };
 }

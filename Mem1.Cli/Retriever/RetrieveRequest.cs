@@ -6,7 +6,7 @@ namespace Mem1.Cli.Retriever;
 internal sealed class RetrieveRequestException(string message) : Exception(message);
 
 /// <summary>The body of POST /retrieve.</summary>
-/// <param name="Queries">At least one; any texts.</param>
+/// <param name="Queries">Any texts. None at all is sound: MEM1's client asks so when no episode of its batch searches.</param>
 /// <param name="TopK">Passages for each query.</param>
 /// <param name="ReturnScores">Whether hits come with scores; false when the request does not say, as in the original.</param>
 internal sealed record RetrieveRequest(IReadOnlyList<string> Queries, int TopK, bool ReturnScores)
@@ -17,9 +17,10 @@ internal sealed record RetrieveRequest(IReadOnlyList<string> Queries, int TopK, 
     /// <exception cref="RetrieveRequestException">It breaks the protocol or a limit.</exception>
     public static RetrieveRequest Read(JsonElement body, int standardTopK)
     {
-        if (body.ValueKind != JsonValueKind.Object) throw new RetrieveRequestException("The body must be a JSON object with the field \"queries\".");
-        if (!TryField(body, "queries", out var queries) || queries.ValueKind != JsonValueKind.Array || queries.GetArrayLength() == 0)
-            throw new RetrieveRequestException("\"queries\" must be a list of at least one string.");
+        if (body.ValueKind != JsonValueKind.Object)
+            throw new RetrieveRequestException("The body must be a JSON object with the field \"queries\".");
+        if (!TryField(body, "queries", out var queries) || queries.ValueKind != JsonValueKind.Array)
+            throw new RetrieveRequestException("\"queries\" must be a list of strings.");
         if (queries.GetArrayLength() > RetrieverServer.MaxQueries)
         {
             throw new RetrieveRequestException(
@@ -71,7 +72,11 @@ internal sealed record RetrieveRequest(IReadOnlyList<string> Queries, int TopK, 
     {
         if (!TryField(body, "topk", out var value) || value.ValueKind == JsonValueKind.Null) return standard;
         if (value.ValueKind != JsonValueKind.Number || !value.TryGetInt32(out var topK) || topK is < 0 or > RetrieverServer.MaxTopK)
-            throw new RetrieveRequestException($"\"topk\" must be a whole number from 0 (the server's default) to {RetrieverServer.MaxTopK}.");
+        {
+            throw new RetrieveRequestException(
+                $"\"topk\" must be a whole number from 0 (the server's default) to {RetrieverServer.MaxTopK}.");
+        }
+
         return topK == 0 ? standard : topK;
     }
 

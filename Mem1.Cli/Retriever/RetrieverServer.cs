@@ -66,7 +66,8 @@ internal sealed class RetrieverServer : IAsyncDisposable
         var application = builder.Build();
         application.UseRouting();
         application.MapPost("/retrieve", (HttpContext context) => Retrieve(context, index, topK));
-        application.MapGet("/health", (HttpContext context) => context.Response.WriteAsJsonAsync(new { status = "ok", passages = index.Count }));
+        application.MapGet("/health", (HttpContext context) =>
+            context.Response.WriteAsJsonAsync(new { status = "ok", passages = index.Count }));
         try
         {
             await application.StartAsync(cancellationToken).ConfigureAwait(false);
@@ -75,7 +76,8 @@ internal sealed class RetrieverServer : IAsyncDisposable
         {
             await application.DisposeAsync().ConfigureAwait(false);
             throw new UserErrorException(
-                $"The retriever cannot listen on {address}:{port} ({e.InnerException?.Message ?? e.Message}); free the port or choose another with --port.");
+                $"The retriever cannot listen on {address}:{port} ({e.InnerException?.Message ?? e.Message}); free the port or "
+                + "choose another with --port.");
         }
 
         var bound = application.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First();
@@ -112,7 +114,8 @@ internal sealed class RetrieverServer : IAsyncDisposable
         {
             await Refuse(
                 context, StatusCodes.Status400BadRequest,
-                $"The body is not valid JSON (line {(e.LineNumber ?? 0) + 1}, byte {(e.BytePositionInLine ?? 0) + 1}).").ConfigureAwait(false);
+                $"The body is not valid JSON (line {(e.LineNumber ?? 0) + 1}, byte {(e.BytePositionInLine ?? 0) + 1}).")
+                .ConfigureAwait(false);
             return;
         }
         catch (BadHttpRequestException e)

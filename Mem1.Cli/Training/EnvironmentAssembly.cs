@@ -9,14 +9,18 @@ namespace Mem1.Cli.Training;
 /// <summary>Loads an environment of the user's own.</summary>
 internal static class EnvironmentAssembly
 {
-    private const string Wanted = $"a public class that implements {nameof(IEnvironmentModule)} and has a public constructor without parameters";
+    private const string Wanted =
+        $"a public class that implements {nameof(IEnvironmentModule)} and has a public constructor without parameters";
 
     /// <summary>Makes the one module of an assembly.</summary>
-    /// <exception cref="UserErrorException">The assembly cannot be loaded, or does not have exactly one module that can be made.</exception>
+    /// <exception cref="UserErrorException">
+    /// The assembly cannot be loaded, or does not have exactly one module that can be made.
+    /// </exception>
     public static IEnvironmentModule Load(string path)
     {
         path = Path.GetFullPath(path);
-        if (!File.Exists(path)) throw new UserErrorException($"The environment {path} does not exist; build it first (docs/environments.md).");
+        if (!File.Exists(path))
+            throw new UserErrorException($"The environment {path} does not exist; build it first (docs/environments.md).");
         Type[] found;
         try
         {
@@ -29,15 +33,16 @@ internal static class EnvironmentAssembly
         }
         catch (Exception e) when (e is IOException or TypeLoadException or ReflectionTypeLoadException or InvalidOperationException)
         {
-            throw new UserErrorException($"{path} cannot be loaded ({FirstLine(e)}); build it against this program's Mem1.Environments.", e);
+            throw new UserErrorException(
+                $"{path} cannot be loaded ({FirstLine(e)}); build it against this program's Mem1.Environments.", e);
         }
 
         if (found.Length != 1)
         {
             throw new UserErrorException(found.Length == 0
                 ? $"{path} does not have {Wanted}."
-                : $"{path} has {found.Length} classes that implement {nameof(IEnvironmentModule)} ({string.Join(", ", found.Select(t => t.FullName))}); "
-                    + "exactly one is expected.");
+                : $"{path} has {found.Length} classes that implement {nameof(IEnvironmentModule)} "
+                    + $"({string.Join(", ", found.Select(t => t.FullName))}); exactly one is expected.");
         }
 
         if (found[0].ContainsGenericParameters || found[0].GetConstructor(Type.EmptyTypes) is not { } constructor)

@@ -31,6 +31,9 @@ internal sealed class EnvironmentSet : IDisposable
     /// <summary>The environment's own limit of one response in tokens, by number of objectives, if it has one.</summary>
     public Func<int, int>? ResponseLimit { get; init; }
 
+    /// <summary>A sentence on what became of the searches so far, if there is something to say.</summary>
+    public Func<string?> SearchNote { get; init; } = () => null;
+
     /// <summary>Texts and tags from which a byte-level tokenizer is learnt; null for the worlds, which have words of their own.</summary>
     public (Func<IEnumerable<string>> Texts, IReadOnlyList<string> Tags)? Learnt { get; init; }
 
@@ -107,9 +110,11 @@ internal sealed class EnvironmentSet : IDisposable
         }
 
         IRetriever retriever = remote is null ? new IndexRetriever(index!) : remote;
+        var searches = new SearchLog(e.Retriever.Url ?? "the index", remote is null ? null : () => remote.CacheHits);
         return new EnvironmentSet
         {
-            Factory = new RetrievalQaFactory(retriever, e.Retrieval), Training = training, HeldOut = heldOut,
+            Factory = new RetrievalQaFactory(retriever, e.Retrieval, searches.Failed), Training = training, HeldOut = heldOut,
+            SearchNote = searches.Sentence,
             Expert = new RetrievalQaExpert(e.Retrieval, e.RetrievalExpert),
             Learnt = (() => CorpusTokenizer.Texts(Passages(index, e, progress, cancellationToken), tasks), CorpusTokenizer.Tags),
             Owned = [index ?? (IDisposable)remote!],
@@ -165,6 +170,9 @@ internal sealed class EnvironmentSet : IDisposable
                 Factory = mix.Factory, Training = mix.Training, HeldOut = mix.HeldOut, Expert = mix.Expert,
                 // The validated config has worlds alone or not at all.
                 ResponseLimit = sets[0].ResponseLimit,
+                SearchNote = () => sets.Select(s => s.SearchNote()).OfType<string>().ToArray() is { Length: > 0 } notes
+                    ? string.Join(' ', notes)
+                    : null,
                 Learnt = sets[0].Learnt is null
                     ? null
                     : (() => sets.SelectMany(s => s.Learnt!.Value.Texts()), [.. sets.SelectMany(s => s.Learnt!.Value.Tags).Distinct()]),

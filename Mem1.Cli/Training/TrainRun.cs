@@ -236,6 +236,7 @@ internal sealed class TrainRun(
 
         reporter.Phase("training");
         var saved = state.Update;
+        long environmentFailures = 0;
         var loop = new TrainingLoop(ledger, publisher, trainer, new TrainingLoopOptions
         {
             Tasks = update => TasksOf(environment, update),
@@ -245,6 +246,14 @@ internal sealed class TrainRun(
                 done = metrics.Update;
                 _peakRss = Math.Max(_peakRss, metrics.RssBytes);
                 folder.AppendMetrics(metrics);
+                if (metrics.EnvironmentFailures > 0 && environmentFailures == 0)
+                {
+                    reporter.Note(
+                        $"The environment failed {metrics.EnvironmentFailures} times in update {metrics.Update}. The agents were told "
+                        + $"and the run goes on; environment_failures in metrics.jsonl counts on. {environment.SearchNote()}".TrimEnd());
+                }
+
+                environmentFailures += metrics.EnvironmentFailures;
                 folder.AppendTrajectories(metrics.Update, batch.Take(config.Checkpoint.SampledTrajectories), tokenizer);
                 reporter.Updated(metrics, last);
                 if (metrics.Update % config.Checkpoint.Every == 0 && metrics.Update < last)
@@ -274,6 +283,13 @@ internal sealed class TrainRun(
 
         if (!interrupted && !config.Rollout.LocalWorker) session.Drain();
         if (after is not null) folder.WriteEvaluation(done, before, after);
+        if (environment.SearchNote() is { } note) reporter.Note(note);
+        if (environmentFailures > 0)
+        {
+            reporter.Note(
+                $"The environment failed {environmentFailures} times in {done - state.Update} updates; agents were told each time.");
+        }
+
         var curve = folder.ReadCurve();
         AtomicFile.WriteText(folder.PlotPath, Plot(curve));
         var window = Math.Min(RewardWindow, (curve.Count + 1) / 2); // short runs: the first half against the second

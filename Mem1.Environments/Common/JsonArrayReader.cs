@@ -94,7 +94,9 @@ internal sealed class JsonArrayReader : IDisposable
                 _place = _field is null ? Place.InList : Place.InObject;
                 break;
             case Place.InObject when reader.TokenType == JsonTokenType.EndObject:
-                _place = _found ? Place.AfterTop : throw new DataFormatException(_file, $"it is missing; {_expected} is expected", field: _field);
+                _place = _found
+                    ? Place.AfterTop
+                    : throw new DataFormatException(_file, $"it is missing; {_expected} is expected", field: _field);
                 break;
             case Place.InObject when IsTheField(ref reader):
                 _place = Place.BeforeList;

@@ -77,6 +77,18 @@ internal sealed class JsonLineReader : IDisposable
         return NotBlank(value, field);
     }
 
+    /// <summary>A string field that may be blank or null.</summary>
+    public string? TextOrNull(JsonElement element, string field)
+    {
+        JsonElement value = Field(element, field);
+        return value.ValueKind switch
+        {
+            JsonValueKind.Null => null,
+            JsonValueKind.String => Json.TryText(value) ?? throw Fault(Json.NotText, field),
+            _ => throw Fault($"a string or null is expected but {Json.Describe(value)} is there", field),
+        };
+    }
+
     /// <summary>An identifier: a string or an integer.</summary>
     public string Id(JsonElement element, string field)
     {
@@ -123,7 +135,8 @@ internal sealed class JsonLineReader : IDisposable
 
     /// <summary>A field that may be missing.</summary>
     public bool TryField(JsonElement element, string field, out JsonElement value) =>
-        Json.TryField(element, field, out value) ?? throw Fault("a name of a field holds half of a surrogate pair, which is not a character");
+        Json.TryField(element, field, out value)
+        ?? throw Fault("a name of a field holds half of a surrogate pair, which is not a character");
 
     public void Dispose() => _stream.Dispose();
 

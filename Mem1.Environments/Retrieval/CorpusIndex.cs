@@ -27,7 +27,9 @@ public enum IndexBuild
     New,
     /// <summary>A build that was killed had left its unfinished file; that was thrown away and the index built from the start.</summary>
     AfterUnfinished,
-    /// <summary>The index was of another corpus, of an earlier state of it, or of another version of this program; it was replaced.</summary>
+    /// <summary>
+    /// The index was of another corpus, of an earlier state of it, or of another version of this program; it was replaced.
+    /// </summary>
     Replaced,
 }
 
@@ -42,7 +44,9 @@ public sealed class CorpusIndex : ISearchIndex
     /// <summary>"MEM1": marks the database as ours.</summary>
     internal const int ApplicationId = 0x4D454D31;
 
-    /// <summary>To be raised whenever the schema, the analysis or the form of postings changes, so that old indexes are built anew.</summary>
+    /// <summary>
+    /// To be raised whenever the schema, the analysis or the form of postings changes, so that old indexes are built anew.
+    /// </summary>
     internal const int SchemaVersion = 2;
 
     // Address space, not memory: pages of the file are mapped as they are touched, and the system takes them back when it needs to.
@@ -97,8 +101,10 @@ public sealed class CorpusIndex : ISearchIndex
         return new CorpusIndex(path);
     }
 
-    /// <summary>Builds the index of a corpus unless it exists and belongs to the corpus as it is now. The parameters and errors are those of
-    /// <see cref="OpenOrBuild"/>.</summary>
+    /// <summary>
+    /// Builds the index of a corpus unless it exists and belongs to the corpus as it is now. The parameters and errors are those of
+    /// <see cref="OpenOrBuild"/>.
+    /// </summary>
     public static IndexBuild Build(
         string corpus, string path, IProgress<IndexProgress>? progress = null, CancellationToken cancellationToken = default) =>
         CorpusIndexBuilder.Run(corpus, path, progress, cancellationToken);
@@ -110,7 +116,8 @@ public sealed class CorpusIndex : ISearchIndex
         if (!File.Exists(path))
             throw new DataFormatException(path, "the index does not exist; mem1 data index makes one from a corpus");
         if (!CorpusIndexBuilder.IsReadable(path))
-            throw new DataFormatException(path, "the index was made by another version of this program; build it again with mem1 data index");
+            throw new DataFormatException(
+                path, "the index was made by another version of this program; build it again with mem1 data index");
         return new CorpusIndex(path);
     }
 

@@ -2,6 +2,7 @@
 
 using System.Globalization;
 using System.Text;
+using Mem1.Environments.Common;
 
 namespace Mem1.Environments.Retrieval;
 
@@ -24,7 +25,8 @@ internal sealed class EnglishAnalyzer
         + "llllllllllnnnnnn...oooooo..rrrrrrssssssssttttttuuuuuuuuuuuuwwyyyzzzzzz.";
     private const string LatinAdditional =
         "aabbbbbbccddddddddddeeeeeeeeeeffgghhhhhhhhhhiiiikkkkkkllllllllmmmmmmnnnnnnnnoooooooopppprrrrrrrrssssssssssttttttttuuuuuuuuuuvvvv"
-        + "wwwwwwwwwwxxxxyyzzzzzzhtwy......aaaaaaaaaaaaaaaaaaaaaaaaeeeeeeeeeeeeeeeeiiiioooooooooooooooooooooooouuuuuuuuuuuuuuyyyyyyyy......";
+        + "wwwwwwwwwwxxxxyyzzzzzzhtwy......aaaaaaaaaaaaaaaaaaaaaaaa"
+        + "eeeeeeeeeeeeeeeeiiiioooooooooooooooooooooooouuuuuuuuuuuuuuyyyyyyyy......";
 
     private static readonly HashSet<string>.AlternateLookup<ReadOnlySpan<char>> s_stopWords = new HashSet<string>(StringComparer.Ordinal)
     {

@@ -70,7 +70,9 @@ internal sealed class PostingBuilder : IDisposable
     }
 
     /// <summary>Gives every term to <paramref name="write"/>, in ordinal order; call it once, after the last passage.</summary>
-    /// <param name="write">Takes the term, how many passages hold it, its directory and its postings; the arrays are reused afterwards.</param>
+    /// <param name="write">
+    /// Takes the term, how many passages hold it, its directory and its postings; the arrays are reused afterwards.
+    /// </param>
     /// <param name="cancellationToken">Asked before every term.</param>
     public void Finish(Action<string, int, ArraySegment<byte>, ArraySegment<byte>> write, CancellationToken cancellationToken)
     {

@@ -5,9 +5,9 @@ using System.Numerics;
 namespace Mem1.Environments.Retrieval;
 
 /// <summary>
-/// How postings lie in the index. Passages are cut into windows of <see cref="WindowSize"/> consecutive numbers. A term's postings are 16-bit
-/// words in the order of passages, offset within the window in the low bits and term frequency above; its directory has, for every window that
-/// holds it, the distance from the window before, the number of postings less one (both as variable-length integers) and a bound of the
+/// How postings lie in the index. Passages are cut into windows of <see cref="WindowSize"/> consecutive numbers. A term's postings are
+/// 16-bit words in the order of passages, offset within the window in the low bits and term frequency above; its directory has, for every
+/// window that holds it, the distance from the window before, the number of postings less one (both as variable-length integers) and a bound of the
 /// BM25 saturation tf / (tf + K) over the window in 255ths, rounded up: what lets a search skip the window.
 /// </summary>
 internal static class PostingFormat

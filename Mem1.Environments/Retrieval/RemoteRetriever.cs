@@ -88,7 +88,9 @@ public sealed class RemoteRetriever : IRetriever, IDisposable
         {
             cancellationToken.ThrowIfCancellationRequested();
             throw new RetrieverException(
-                string.Create(CultureInfo.InvariantCulture, $"The search service {_url} gave no answer within {_options.Deadline.TotalSeconds:0.###} s")
+                string.Create(
+                    CultureInfo.InvariantCulture,
+                    $"The search service {_url} gave no answer within {_options.Deadline.TotalSeconds:0.###} s")
                     + (last is null ? "." : $" (before that: {last.Message.TrimEnd('.')})."),
                 mayPass: true, inner: last ?? (Exception)e);
         }
@@ -106,7 +108,9 @@ public sealed class RemoteRetriever : IRetriever, IDisposable
             using HttpResponseMessage response = await _client
                 .SendAsync(request, HttpCompletionOption.ResponseHeadersRead, cancellationToken).ConfigureAwait(false);
             ReadOnlyMemory<byte> reply = await ReadAsync(response, cancellationToken).ConfigureAwait(false);
-            return response.StatusCode == HttpStatusCode.OK ? RetrieverReply.Parse(reply, k) : throw Refusal(response.StatusCode, reply.Span);
+            return response.StatusCode == HttpStatusCode.OK
+                ? RetrieverReply.Parse(reply, k)
+                : throw Refusal(response.StatusCode, reply.Span);
         }
         catch (Exception e) when (e is HttpRequestException or IOException)
         {
@@ -117,7 +121,8 @@ public sealed class RemoteRetriever : IRetriever, IDisposable
     private async Task<ReadOnlyMemory<byte>> ReadAsync(HttpResponseMessage response, CancellationToken cancellationToken)
     {
         using Stream stream = await response.Content.ReadAsStreamAsync(cancellationToken).ConfigureAwait(false);
-        byte[] bytes = new byte[Math.Min(_options.MaxReplyBytes, (int)Math.Clamp(response.Content.Headers.ContentLength ?? 0, 4096, 1 << 20)) + 1];
+        int announced = (int)Math.Clamp(response.Content.Headers.ContentLength ?? 0, 4096, 1 << 20);
+        byte[] bytes = new byte[Math.Min(_options.MaxReplyBytes, announced) + 1];
         int length = 0;
         while (true)
         {
@@ -126,7 +131,8 @@ public sealed class RemoteRetriever : IRetriever, IDisposable
                 return bytes.AsMemory(0, length);
             length += read;
             if (length > _options.MaxReplyBytes)
-                throw new RetrieverException($"The search service's reply is longer than {_options.MaxReplyBytes} bytes (retriever.max_reply_bytes).");
+                throw new RetrieverException(
+                    $"The search service's reply is longer than {_options.MaxReplyBytes} bytes (retriever.max_reply_bytes).");
             if (length == bytes.Length)
                 Array.Resize(ref bytes, (int)Math.Min(2L * bytes.Length, _options.MaxReplyBytes + 1L));
         }
@@ -134,10 +140,12 @@ public sealed class RemoteRetriever : IRetriever, IDisposable
 
     private RetrieverException Refusal(HttpStatusCode status, ReadOnlySpan<byte> reply)
     {
-        string text = System.Text.Encoding.UTF8.GetString(reply[..Math.Min(reply.Length, 4 * QuotedCharacters)]).ReplaceLineEndings(" ").Trim();
+        string text = System.Text.Encoding.UTF8.GetString(reply[..Math.Min(reply.Length, 4 * QuotedCharacters)])
+            .ReplaceLineEndings(" ").Trim();
         text = text.Length > QuotedCharacters ? text[..QuotedCharacters] + "..." : text;
         bool mayPass = status is HttpStatusCode.TooManyRequests or HttpStatusCode.RequestTimeout || (int)status >= 500;
-        return new RetrieverException($"The search service {_url} answered with status {(int)status}{(text.Length > 0 ? $": {text}" : "")}.", mayPass);
+        return new RetrieverException(
+            $"The search service {_url} answered with status {(int)status}{(text.Length > 0 ? $": {text}" : "")}.", mayPass);
     }
 
     private static byte[] Body(string query, int k)
@@ -185,7 +193,8 @@ public sealed class RemoteRetriever : IRetriever, IDisposable
 
         public void Add(string query, int k, IReadOnlyList<SearchHit> hits)
         {
-            long size = EntryCost + (2L * query.Length) + hits.Sum(h => EntryCost + (2L * (h.Passage.Id.Length + h.Passage.Contents.Length)));
+            long size = EntryCost + (2L * query.Length)
+                + hits.Sum(h => EntryCost + (2L * (h.Passage.Id.Length + h.Passage.Contents.Length)));
             lock (_lock)
             {
                 if (size > capacity || _entries.ContainsKey((query, k)))

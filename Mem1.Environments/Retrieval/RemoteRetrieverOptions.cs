@@ -11,7 +11,9 @@ public sealed record RemoteRetrieverOptions
     /// <summary>Time one query may take, all its attempts and waits together.</summary>
     public TimeSpan Deadline { get; init; } = TimeSpan.FromSeconds(6);
 
-    /// <summary>Attempts a query gets when the service cannot be reached, is overloaded (429) or fails (5xx); other answers are final.</summary>
+    /// <summary>
+    /// Attempts a query gets when the service cannot be reached, is overloaded (429) or fails (5xx); other answers are final.
+    /// </summary>
     public int Attempts { get; init; } = 3;
 
     /// <summary>Wait before the second attempt; it doubles for each one after.</summary>
@@ -23,7 +25,9 @@ public sealed record RemoteRetrieverOptions
     /// <summary>Largest reply that is read, in bytes: a thousand times three passages.</summary>
     public int MaxReplyBytes { get; init; } = 4 << 20;
 
-    /// <summary>Memory of the cache of answers, in bytes of text; 0 for none. Only good answers are kept; the least recently used go first.</summary>
+    /// <summary>
+    /// Memory of the cache of answers, in bytes of text; 0 for none. Only good answers are kept; the least recently used go first.
+    /// </summary>
     public long CacheBytes { get; init; } = 64 << 20;
 
     /// <summary>Every contradiction in these options; empty when they are sound.</summary>

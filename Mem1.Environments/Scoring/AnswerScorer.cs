@@ -81,7 +81,7 @@ public static class AnswerScorer
     /// <param name="objectives">The objectives in the order they were asked.</param>
     public static AnswerScore Score(string? answer, IReadOnlyList<Objective> objectives)
     {
-        IReadOnlyList<string> given = Rejoined(Split(answer, objectives.Count), objectives);
+        IReadOnlyList<string> given = Given(answer, objectives);
         var exact = new double[objectives.Count];
         var f1 = new double[objectives.Count];
         for (int k = 0; k < Math.Min(given.Count, objectives.Count); k++)
@@ -91,6 +91,10 @@ public static class AnswerScorer
         }
         return new AnswerScore(exact, f1, given.Count);
     }
+
+    /// <summary>The answers that a final answer gives, one after the other; there may be fewer or more than objectives.</summary>
+    internal static IReadOnlyList<string> Given(string? answer, IReadOnlyList<Objective> objectives) =>
+        Rejoined(Split(answer, objectives.Count), objectives);
 
     /// <summary>
     /// Undoes the cut through an answer that holds the separator itself: where a golden answer of objective k holds it and equals the

@@ -11,7 +11,9 @@ public enum LegacyRule
 {
     /// <summary>Of its training: SQuAD normalisation, answer k with objective k, missing ones 0, extra ones ignored.</summary>
     Training,
-    /// <summary>Of its evaluation: punctuation becomes a space and articles stay; another number of answers than of questions scores 0.</summary>
+    /// <summary>
+    /// Of its evaluation: punctuation becomes a space and articles stay; another number of answers than of questions scores 0.
+    /// </summary>
     Evaluation,
     /// <summary>Of its rollout driver: either text within the other, first golden answer only, too few answers score 0.</summary>
     Rollout,
@@ -20,6 +22,10 @@ public enum LegacyRule
 /// <summary>Scores an answer as the original implementation did.</summary>
 public static partial class LegacyScorer
 {
+    private const string AssistantStart = "<|im_start|>assistant";
+
+    private static readonly string[] s_webTags = ["tool_call", "think", "answer"];
+
     private const string Punctuation = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~";
 
     /// <summary>How many objectives a final answer has right by a rule.</summary>
@@ -39,6 +45,12 @@ public static partial class LegacyScorer
         };
     }
 
+    /// <summary>F1 of sets of words, summed over the objectives, as the original's evaluation reports it.</summary>
+    /// <param name="answer">The text between the answer tags, or null when there was none.</param>
+    /// <param name="objectives">The objectives in the order they were asked.</param>
+    public static double EvaluationF1(string? answer, IReadOnlyList<Objective> objectives) =>
+        answer is null ? 0 : EvaluationScore($"<answer>{answer}</answer>", [.. objectives.Select(o => o.GoldenAnswers)]).F1;
+
     /// <summary>
     /// The answer that training found in a whole transcript, prompt included: the last answer block if there are at least two, the first
     /// being the prompt's own; else null.
@@ -54,6 +66,41 @@ public static partial class LegacyScorer
         answer.Split(';').Zip(golds).Count(p => p.Second.Any(
             g => AnswerNormalizer.Normalize(g) == AnswerNormalizer.Normalize(p.First)));
 
+    /// <summary>
+    /// Count of matches of training for a file of single questions, whose golden answers are not lists of lists: it compared the answer
+    /// with the single characters of the first golden answer (and a second answer with those of the second).
+    /// </summary>
+    internal static double TrainingMatchesOfOne(string answer, IReadOnlyList<string> golden) =>
+        TrainingMatches(answer, [.. golden.Select(g => (string[])[.. g.Select(c => c.ToString())])]);
+
+    /// <summary>
+    /// Score of a whole transcript, prompt included, by the rule for single questions that training had but did not use (qa_em).
+    /// </summary>
+    /// <param name="transcript">The text.</param>
+    /// <param name="golden">Golden answers of the one question.</param>
+    /// <param name="within">Whether a golden answer within the answer is enough (subem).</param>
+    internal static double SingleScore(string transcript, IReadOnlyList<string> golden, bool within = false)
+    {
+        if (ExtractTraining(transcript) is not { } answer)
+            return 0;
+        return within ? IsWithin(answer, golden) ? 1 : 0
+            : golden.Any(g => AnswerNormalizer.Normalize(g) == AnswerNormalizer.Normalize(answer)) ? 1 : 0;
+    }
+
+    /// <summary>
+    /// Reward of a transcript in training on web search: F1 of sets of words of the first answer after the last start of an assistant
+    /// message. The transcript is lower-cased and the golden answers are not, so one with a capital letter never matches.
+    /// </summary>
+    internal static double WebSearchF1(string transcript, IReadOnlyList<string> golden)
+    {
+        string text = transcript.ToLowerInvariant();
+        text = text[(text.LastIndexOf(AssistantStart, StringComparison.Ordinal) is >= 0 and var at ? at + AssistantStart.Length : 0)..];
+        if (!s_webTags.All(tag => Pairs(text, tag) >= 0) || AnswerBlock().Match(text) is not { Success: true } block)
+            return 0;
+        string answer = Spaced(block.Groups[1].Value);
+        return golden.Max(g => SetF1(answer, Spaced(g)));
+    }
+
     /// <summary>Whether a golden answer is within the answer, both normalised; words may be cut anywhere (subem).</summary>
     internal static bool IsWithin(string answer, IEnumerable<string> golden)
     {
@@ -62,10 +109,13 @@ public static partial class LegacyScorer
     }
 
     /// <summary>Evaluation's normaliser: lower case, every ASCII punctuation mark a space, white space collapsed, articles kept.</summary>
-    internal static string Preprocess(string text)
+    internal static string Preprocess(string text) => Spaced(text.ToLowerInvariant());
+
+    /// <summary>The normaliser of web search: as <see cref="Preprocess"/>, but case stays.</summary>
+    internal static string Spaced(string text)
     {
         var spaced = new StringBuilder(text.Length);
-        foreach (char c in text.ToLowerInvariant())
+        foreach (char c in text)
             spaced.Append(Punctuation.Contains(c) ? ' ' : c);
         return string.Join(' ', spaced.ToString().Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries));
     }
@@ -89,17 +139,22 @@ public static partial class LegacyScorer
     }
 
     /// <summary>Whether answer tags open and close, as often and never the other way round (tags within tags pass).</summary>
-    internal static bool IsBalanced(string text)
+    internal static bool IsBalanced(string text) => Pairs(text, "answer") > 0;
+
+    /// <summary>How many pairs of a tag a text has, or -1 when they do not open and close in turn.</summary>
+    private static int Pairs(string text, string tag)
     {
+        string start = $"<{tag}>", end = $"</{tag}>";
         int depth = 0, pairs = 0;
-        foreach (Match tag in AnswerTag().Matches(text))
+        for (int at = 0; (at = text.IndexOf('<', at)) >= 0; at++)
         {
-            depth += tag.Value.Length == "<answer>".Length ? 1 : -1;
-            pairs++;
-            if (depth < 0)
-                return false;
+            ReadOnlySpan<char> rest = text.AsSpan(at);
+            if (rest.StartsWith(start))
+                (depth, pairs) = (depth + 1, pairs + 1);
+            else if (rest.StartsWith(end) && --depth < 0)
+                return -1;
         }
-        return depth == 0 && pairs > 0;
+        return depth == 0 ? pairs : -1;
     }
 
     /// <summary>Count of matches of the rollout driver for several questions.</summary>
@@ -114,11 +169,11 @@ public static partial class LegacyScorer
     }
 
     /// <summary>
-    /// Match of the rollout driver for one question: the answer stands anywhere in what Python prints for the golden answers, field name and
-    /// brackets included.
+    /// Match of the rollout driver for one question: the answer stands anywhere in what Python prints for the golden answers, field name
+    /// and brackets included.
     /// </summary>
-    internal static bool RolloutMatchesOne(string? answer, IReadOnlyList<string> golden) => answer is not null
-        && $"{{'target': [{string.Join(", ", golden.Select(Printed))}]}}".Contains(answer, StringComparison.Ordinal);
+    internal static bool RolloutMatchesOne(string? answer, IReadOnlyList<string> golden) =>
+        answer is not null && $"{{'target': [{string.Join(", ", golden.Select(Printed))}]}}".Contains(answer, StringComparison.Ordinal);
 
     // A Python string literal: single quotes unless the text has one and no double quotes.
     private static string Printed(string text)
@@ -126,7 +181,9 @@ public static partial class LegacyScorer
         string escaped = text.Replace("\\", "\\\\", StringComparison.Ordinal).Replace("\n", "\\n", StringComparison.Ordinal);
         if (!escaped.Contains('\'', StringComparison.Ordinal))
             return $"'{escaped}'";
-        return escaped.Contains('"', StringComparison.Ordinal) ? $"'{escaped.Replace("'", "\\'", StringComparison.Ordinal)}'" : $"\"{escaped}\"";
+        return escaped.Contains('"', StringComparison.Ordinal)
+            ? $"'{escaped.Replace("'", "\\'", StringComparison.Ordinal)}'"
+            : $"\"{escaped}\"";
     }
 
     private static double SetF1(string answer, string golden)
@@ -142,7 +199,4 @@ public static partial class LegacyScorer
 
     [GeneratedRegex("<answer>(.*?)</answer>", RegexOptions.Singleline | RegexOptions.CultureInvariant)]
     private static partial Regex AnswerBlock();
-
-    [GeneratedRegex("</?answer>", RegexOptions.CultureInvariant)]
-    private static partial Regex AnswerTag();
 }

@@ -59,7 +59,8 @@ public sealed class EnvironmentMix
         {
             if (part.Factory.InternalStateEnd != first.InternalStateEnd || part.Factory.ObservationEnd != first.ObservationEnd)
             {
-                return $"{parts[0].Name} closes internal state and observation with {first.InternalStateEnd} and {first.ObservationEnd} but "
+                return $"{parts[0].Name} closes internal state and observation with {first.InternalStateEnd} and "
+                    + $"{first.ObservationEnd} but "
                     + $"{part.Name} with {part.Factory.InternalStateEnd} and {part.Factory.ObservationEnd}, so one model cannot play both";
             }
             if (part.Factory.DiscardedEnd != first.DiscardedEnd)
@@ -99,7 +100,8 @@ public sealed class EnvironmentMix
         }
         return
         [
-            .. Enumerable.Range(0, slots.Length).SelectMany(p => Enumerable.Range(0, slots[p]).Select(k => (Part: p, At: (k + 0.5) / slots[p])))
+            .. Enumerable.Range(0, slots.Length).SelectMany(p =>
+                Enumerable.Range(0, slots[p]).Select(k => (Part: p, At: (k + 0.5) / slots[p])))
                 .OrderBy(s => s.At).ThenBy(s => s.Part).Select(s => s.Part),
         ];
     }
@@ -149,7 +151,8 @@ public sealed class EnvironmentMix
 
         public IEnvironment Create(EnvironmentTask task, ulong seed) => _factories.TryGetValue(task.Environment, out var factory)
             ? factory.Create(task, seed)
-            : throw new ArgumentException($"Task {task.Id} is of the environment \"{task.Environment}\", which the mix does not have.", nameof(task));
+            : throw new ArgumentException(
+                $"Task {task.Id} is of the environment \"{task.Environment}\", which the mix does not have.", nameof(task));
     }
 
     private sealed class MixedExpert(IReadOnlyList<MixPart> parts) : IExpert

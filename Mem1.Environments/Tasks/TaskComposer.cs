@@ -17,7 +17,9 @@ public sealed record TaskComposition
     /// <summary>Objectives of every task, 1 to <see cref="TaskFile.MaxObjectives"/>.</summary>
     public int Objectives { get; init; } = 2;
 
-    /// <summary>Draws the questions of a task from all sources together; implies shuffling. Otherwise a task's questions are of one source.</summary>
+    /// <summary>
+    /// Draws the questions of a task from all sources together; implies shuffling. Otherwise a task's questions are of one source.
+    /// </summary>
     public bool Mix { get; init; }
 
     /// <summary>Shuffles the questions first; otherwise a task is a run of consecutive questions, as in the original.</summary>
@@ -62,13 +64,15 @@ public static class TaskComposer
     /// <exception cref="DataFormatException">A source is missing or malformed, or has too few questions; nothing was written.</exception>
     /// <exception cref="IOException">An output file cannot be written.</exception>
     /// <exception cref="ArgumentException">The options contradict themselves, or two paths are the same.</exception>
-    public static ComposedTasks Compose(IReadOnlyList<QuestionSource> sources, TaskComposition options, string output, string? heldOut = null)
+    public static ComposedTasks Compose(
+        IReadOnlyList<QuestionSource> sources, TaskComposition options, string output, string? heldOut = null)
     {
         ArgumentOutOfRangeException.ThrowIfZero(sources.Count, nameof(sources));
         Checks.Demand(options.Validate(), nameof(options));
         if (heldOut is null != (options.HeldOutFraction == 0))
             throw new ArgumentException("A held-out file and a held-out fraction above 0 go together.", nameof(heldOut));
-        string[] paths = [.. sources.Select(s => s.Path).Append(output).Append(heldOut!).Where(p => p is not null).Select(Path.GetFullPath)];
+        string[] paths =
+            [.. sources.Select(s => s.Path).Append(output).Append(heldOut!).Where(p => p is not null).Select(Path.GetFullPath)];
         if (paths.Distinct(StringComparer.Ordinal).Count() < paths.Length)
             throw new ArgumentException("The sources and the files to write must all be different files.");
 
@@ -132,7 +136,8 @@ public static class TaskComposer
                 throw new DataFormatException(
                     group.Path, $"its {questions.Length} {partName} questions do not make one task of {options.Objectives} objectives");
             }
-            tasks.AddRange(questions.Chunk(options.Objectives).Where(c => c.Length == options.Objectives).Select((chunk, k) => new TaskEntry(
+            IEnumerable<QuestionItem[]> whole = questions.Chunk(options.Objectives).Where(c => c.Length == options.Objectives);
+            tasks.AddRange(whole.Select((chunk, k) => new TaskEntry(
                 new EnvironmentTask($"{group.Name}-{(part == 0 ? "" : "h")}{k}", [.. chunk.Select(q => q.Objective)]),
                 chunk.Average(q => q.Weight))));
         }

@@ -86,7 +86,8 @@ public sealed class TaskFile
                 string id = reader.Id(root, "id");
                 bool isComposed = reader.TryField(root, "objectives", out JsonElement objectives);
                 if ((composed ??= isComposed) != isComposed)
-                    throw reader.Fault("the lines before it are of the other kind; a file holds single questions or composed tasks, not both");
+                    throw reader.Fault(
+                        "the lines before it are of the other kind; a file holds single questions or composed tasks, not both");
                 EnvironmentTask task = isComposed
                     ? new EnvironmentTask(id, Composed(new JsonPlace(path, reader.Line, "objectives", Expected, objectives)))
                     : new EnvironmentTask(
@@ -123,7 +124,8 @@ public sealed class TaskFile
                 Path,
                 string.Create(
                     CultureInfo.InvariantCulture,
-                    $"with {heldOutFraction} of its {Entries.Count} tasks held out the {(split == TaskSplit.HeldOut ? "held-out" : "training")} "
+                    $"with {heldOutFraction} of its {Entries.Count} tasks held out the "
+                    + $"{(split == TaskSplit.HeldOut ? "held-out" : "training")} "
                     + $"part is empty; add tasks or change environment.held_out_fraction (0 evaluates on the training tasks)"));
     }
 

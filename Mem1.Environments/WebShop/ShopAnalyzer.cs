@@ -3,6 +3,7 @@
 using System.Collections.Frozen;
 using System.Globalization;
 using System.Text;
+using Mem1.Environments.Common;
 
 namespace Mem1.Environments.WebShop;
 

@@ -53,4 +53,7 @@ public sealed record Trajectory(
 
     /// <summary>The oldest policy version any token was sampled under.</summary>
     public long OldestVersion => Turns.SelectMany(t => t.PolicyVersions).DefaultIfEmpty(long.MaxValue).Min();
+
+    /// <summary>How often the environment failed (a search, a page) and the agent was told so, or the step was tried again.</summary>
+    public int EnvironmentFailures { get; init; }
 }

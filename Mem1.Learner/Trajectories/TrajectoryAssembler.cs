@@ -167,7 +167,10 @@ public sealed class TrajectoryAssembler(TrajectoryLimits limits, Func<int[], int
         var last = subs[^1];
         return new AssemblyResult(AssemblyOutcome.Completed, new Trajectory(
             last.EpisodeId, last.TaskId, prompt, turns, last.Outcome.Reward, ToEnd(last.End),
-            [.. last.Outcome.ExactMatch], [.. last.Outcome.F1], last.Outcome.Answer, last.Evaluation));
+            [.. last.Outcome.ExactMatch], [.. last.Outcome.F1], last.Outcome.Answer, last.Evaluation)
+        {
+            EnvironmentFailures = Math.Max(0, last.Outcome.EnvironmentFailures),
+        });
 
         static AssemblyResult Reject(SubTrajectory sub, string what) =>
             new(AssemblyOutcome.Rejected, Reason: $"Sub-trajectory {sub.EpisodeId}/{sub.Turn} {what}.");

@@ -134,6 +134,7 @@ public sealed class OutputTests
         InvalidFormatRate = 0,
         Episodes = 64,
         Quarantined = 0,
+        EnvironmentFailures = 0,
         RolloutTokensPerSecond = 123456,
         LearnerTokensPerSecond = 54321,
         LiveTensors = 36,

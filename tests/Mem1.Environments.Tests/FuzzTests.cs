@@ -1,4 +1,4 @@
-// Parsers of foreign text against generated inputs: 200,000 in all. Half of each set is a sound input with pieces cut, doubled, swapped or
+// Parsers of foreign text against generated inputs: 240,000 in all. Half of each set is a sound input with pieces cut, doubled, swapped or
 // overwritten, because noise alone never gets past the first check. Only DataFormatException may escape, and it must name the file.
 using System.Diagnostics;
 using System.IO.Compression;
@@ -24,6 +24,7 @@ public sealed class FuzzTests
         "{\"question\": \"when\", \"answer\": [\"1990\"]}\r\n\n{\"question\": \"where\", \"answer\": [\"here\", \"there\"]}",
         "{\"version\": \"1.1\", \"data\": [{\"title\": \"T\", \"paragraphs\": [{\"context\": \"C c.\", \"qas\": [{\"id\": \"1\", \"question\": \"q\", \"answers\": [{\"text\": \"C\", \"answer_start\": 0}]}, {\"id\": \"2\", \"question\": \"r\", \"is_impossible\": true, \"answers\": []}]}]}]}",
         "[{\"_id\": \"h\", \"question\": \"q\", \"answer\": \"yes\", \"context\": [[\"A\", [\"One.\", \" Two.\"]], [\"B\", []]]}, {\"_id\": \"i\", \"question\": \"r\", \"answer\": \"no\", \"context\": []}]",
+        "{\"id\": \"a\", \"answer\": \"x; y\"}\n{\"id\": 2, \"answer\": null}\n",
     ];
 
     private static readonly string[] s_actions =
@@ -48,10 +49,13 @@ public sealed class FuzzTests
     [InlineData(2, 20_000)]
     [InlineData(3, 25_000)]
     [InlineData(4, 25_000)]
+    [InlineData(5, 20_000)] // FlashRAG, in which tasks are written too
+    [InlineData(6, 20_000)] // answers to score
     public void DataFilesEndInDataOrInOneError(int kind, int inputs)
     {
         var random = new Random(100 + kind);
-        byte[] sound = Encoding.UTF8.GetBytes(s_seeds[kind]);
+        byte[] sound = Encoding.UTF8.GetBytes(s_seeds[kind == 5 ? 0 : kind == 6 ? 5 : kind]);
+        TaskFile tasks = TaskFile.Load("t.jsonl", DataStream.Of("t.jsonl", Encoding.UTF8.GetBytes(s_seeds[0])));
         int read = 0, refused = 0;
         for (int i = 0; i < inputs; i++)
         {
@@ -62,7 +66,9 @@ public sealed class FuzzTests
             try
             {
                 using DataStream data = DataStream.Of("file.x", input);
-                if (kind < 2)
+                if (kind == 6)
+                    Assert.Equal(2, AnswerReport.Load(tasks, "file.x", data).All.Tasks);
+                else if (kind < 2)
                     TaskFile.Load("file.x", data);
                 else
                     Assert.All(DataSetFormats.Reader(Format(kind)).Read("file.x", data), Assert.NotNull);
@@ -84,7 +90,13 @@ public sealed class FuzzTests
         Assert.InRange(read, inputs / 200, inputs);
         Assert.InRange(refused, inputs / 10, inputs);
 
-        static DataSetFormat Format(int kind) => kind switch { 2 => DataSetFormat.NqOpen, 3 => DataSetFormat.Squad, _ => DataSetFormat.HotpotQa };
+        static DataSetFormat Format(int kind) => kind switch
+        {
+            2 => DataSetFormat.NqOpen,
+            3 => DataSetFormat.Squad,
+            4 => DataSetFormat.HotpotQa,
+            _ => DataSetFormat.FlashRag,
+        };
     }
 
     [Fact]
@@ -109,6 +121,7 @@ public sealed class FuzzTests
             foreach (LegacyRule rule in Enum.GetValues<LegacyRule>())
                 Assert.InRange(LegacyScorer.ExactMatches(rule, text, objectives), 0, 2);
             LegacyScorer.ExtractTraining(text);
+            Assert.InRange(LegacyScorer.WebSearchF1(text, ["Paris", "x; y"]), 0, 1);
             string neutral = AgentText.Neutralize(text);
             Assert.Equal(neutral, AgentText.Neutralize(neutral));
             Assert.DoesNotContain("</", neutral);
@@ -134,6 +147,7 @@ public sealed class FuzzTests
             AgentAction.Parse(text);
             AnswerScorer.Score(text, [new("1", "q", ["x; y"]), new("2", "r", ["z"])]);
             LegacyScorer.ExtractTraining(text);
+            LegacyScorer.WebSearchF1(text, ["x"]);
             AgentText.Neutralize(text);
         }
         // A bound against hanging, far from any timing.

@@ -116,6 +116,52 @@ public sealed class ScoringLegacyTests
         Check(LegacyRule.Evaluation, null, "...", 0);
     }
 
+    private const string Prompted = "Write <answer> answer1; answer2; ... </answer>, as in <answer> ... </answer>.\n";
+
+    /// <summary>The rule for single questions, over whole transcripts.</summary>
+    [Theory]
+    [InlineData(Prompted + "<answer>Paris</answer>", "Paris", 1, 1)]
+    [InlineData(Prompted + "<answer>paris france</answer>", "Paris", 0, 1)]
+    [InlineData(Prompted, "Paris", 0, 0)]
+    [InlineData("<answer>Paris</answer>", "Paris", 0, 0)] // one block is taken for the prompt's
+    [InlineData(Prompted + "<answer>the beatles</answer>", "Beatles | The Fab Four", 1, 1)]
+    [InlineData(Prompted + "<answer>jayz</answer>", "Jay-Z", 1, 1)]
+    [InlineData(Prompted + "<answer>jay z</answer>", "Jay-Z", 0, 0)]
+    public void SingleQuestions(string transcript, string golden, double exact, double within)
+    {
+        Assert.Equal(exact, LegacyScorer.SingleScore(transcript, golden.Split(" | ")));
+        Assert.Equal(within, LegacyScorer.SingleScore(transcript, golden.Split(" | "), within: true));
+    }
+
+    /// <summary>Training took the text of a single golden answer for a list of characters.</summary>
+    [Theory]
+    [InlineData("Paris", "Paris", 0)]
+    [InlineData("P", "Paris", 1)]
+    [InlineData("the", "a b", 1)]
+    [InlineData("Beatles", "Beatles", 0)]
+    public void TrainingOnSingleQuestions(string answer, string golden, double expected) =>
+        Assert.Equal(expected, LegacyScorer.TrainingMatchesOfOne(answer, [golden]));
+
+    private const string Assistant = "<|im_start|>assistant\n";
+
+    [Theory]
+    [InlineData(Assistant + "<think>x</think><answer>paris france</answer>", "paris", 0.6666666666666666)]
+    [InlineData(Assistant + "<think>x</think><answer>Paris</answer>", "Paris", 0)] // the golden answer keeps its capital letter
+    [InlineData(Assistant + "<answer>the cat</answer><answer>paris</answer>", "paris", 0)] // the first answer counts
+    [InlineData(Assistant + "<think>x<answer>paris</answer>", "paris", 0)]
+    [InlineData(Assistant + "nothing", "paris", 0)]
+    [InlineData(Assistant + "<answer>2008</answer>", "2008", 1)]
+    [InlineData("<answer>paris</answer>" + Assistant + "<answer>rome</answer>", "paris | rome italy", 0.6666666666666666)]
+    [InlineData("<answer><answer>x</answer></answer>", "x", 0.6666666666666666)] // balanced, and its text is "<answer>x"
+    [InlineData("</answer><answer>", "x", 0)]
+    public void WebSearch(string transcript, string golden, double expected) =>
+        Assert.Equal(expected, LegacyScorer.WebSearchF1(transcript, golden.Split(" | ")));
+
+    [Theory]
+    [InlineData("The Beatles", "The Beatles")]
+    [InlineData("U.S.A.", "U S A")]
+    public void WebSearchKeepsCase(string text, string expected) => Assert.Equal(expected, LegacyScorer.Spaced(text));
+
     private static void Check(LegacyRule rule, string? answer, string golds, double expected) => Assert.Equal(
         expected, LegacyScorer.ExactMatches(rule, answer, [.. Golds(golds).Select((g, i) => new Objective($"{i}", "?", g))]));
 }

@@ -43,6 +43,19 @@ public sealed class TrajectoryAssemblerTests
         }
     }
 
+    /// <summary>What the environment failed at reaches the metrics; a worker cannot take any of it back.</summary>
+    [Theory]
+    [InlineData(3, 3)]
+    [InlineData(-3, 0)]
+    public void Failures_of_the_environment_are_counted(int sent, int counted)
+    {
+        var subs = ToMessages(TestData.Trajectory(new Random(5), 31, 2));
+        subs[^1].Outcome.EnvironmentFailures = sent;
+        var assembler = new TrajectoryAssembler(TestData.Limits);
+        assembler.Add(subs[0], newestVersion: 0);
+        Assert.Equal(counted, assembler.Add(subs[^1], newestVersion: 0).Trajectory!.EnvironmentFailures);
+    }
+
     public static TheoryData<string, Action<SubTrajectory>, string> Lies => new()
     {
         { "a log-prob is missing", s => s.LogProbs.RemoveAt(0), "log-probs" },

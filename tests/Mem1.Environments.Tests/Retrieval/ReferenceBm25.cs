@@ -1,4 +1,5 @@
 using System.Text.RegularExpressions;
+using Mem1.Environments.Common;
 using Mem1.Environments.Retrieval;
 
 namespace Mem1.Environments.Tests.Retrieval;

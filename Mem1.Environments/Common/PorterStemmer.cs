@@ -1,6 +1,6 @@
 // Invariants: a stem is never longer than its word and overwrites it in place; the result depends on the letters alone.
 
-namespace Mem1.Environments.Retrieval;
+namespace Mem1.Environments.Common;
 
 /// <summary>
 /// The suffix stripper of M. F. Porter, "An algorithm for suffix stripping", Program 14(3), 1980, with the two changes that its author
@@ -8,6 +8,9 @@ namespace Mem1.Environments.Retrieval;
 /// </summary>
 internal static class PorterStemmer
 {
+    // No term of the analysers is longer; a longer word costs an array.
+    private const int StackLimit = 256;
+
     private static readonly (string Suffix, string Replacement)[] s_step2 =
     [
         ("ational", "ate"), ("tional", "tion"), ("enci", "ence"), ("anci", "ance"), ("izer", "ize"), ("bli", "ble"), ("alli", "al"),
@@ -21,8 +24,17 @@ internal static class PorterStemmer
     // A suffix that ends in another one ("ement" in "ment" in "ent") stands before it.
     private static readonly string[] s_step4 =
     [
-        "al", "ance", "ence", "er", "ic", "able", "ible", "ant", "ement", "ment", "ent", "ion", "ou", "ism", "ate", "iti", "ous", "ive", "ize",
+        "al", "ance", "ence", "er", "ic", "able", "ible", "ant", "ement", "ment", "ent", "ion", "ou", "ism", "ate", "iti", "ous", "ive",
+        "ize",
     ];
+
+    /// <summary>The stem of a lower-case word.</summary>
+    public static string Stem(string word)
+    {
+        Span<char> letters = word.Length <= StackLimit ? stackalloc char[word.Length] : new char[word.Length];
+        word.CopyTo(letters);
+        return letters[..Stem(letters)].ToString();
+    }
 
     /// <summary>Stems a lower-case word in place and returns the length of its stem.</summary>
     public static int Stem(Span<char> word)
