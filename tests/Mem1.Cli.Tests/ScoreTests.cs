@@ -98,7 +98,7 @@ public sealed class ScoreTests
                 lock (keys) keys.Add(context.Request.Headers["Authorization"]);
                 var verdict = body.Contains("Band?", StringComparison.Ordinal) ? "perhaps" : "yes";
                 context.Response.OutputStream.Write(
-                    Encoding.UTF8.GetBytes($$"""{"choices": [{"message": {"content": "{{verdict}}"}}]}"""));
+                    JsonSerializer.SerializeToUtf8Bytes(new { choices = new[] { new { message = new { content = verdict } } } }));
                 context.Response.Close();
             }
         }, TestContext.Current.CancellationToken);
