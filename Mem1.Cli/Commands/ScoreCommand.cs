@@ -25,7 +25,7 @@ internal static class ScoreCommand
             Description = "Answers: jsonl with the id of a task and answer, a text or null", Required = true, HelpName = "FILE.jsonl",
         };
         var legacy = new Option<bool>("--legacy") { Description = "Also score by the three match rules of MEM1's original code" };
-        var judge = new Option<Uri?>("--judge")
+        var judge = new Option<string?>("--judge")
         {
             Description = "Also ask a model behind this OpenAI-compatible endpoint, up to its version, whether answers mean the same",
             HelpName = "URL",
@@ -61,12 +61,14 @@ internal static class ScoreCommand
         return command;
     }
 
-    private static AnswerJudgeOptions? JudgeOptions(Uri? endpoint, string? model)
+    private static AnswerJudgeOptions? JudgeOptions(string? address, string? model)
     {
-        if (endpoint is null)
+        if (address is null)
             return model is null ? null : throw new UserErrorException("--judge-model needs --judge URL, where the model is.");
         if (string.IsNullOrWhiteSpace(model))
             throw new UserErrorException("--judge needs --judge-model MODEL, the name that the endpoint knows.");
+        if (!Uri.TryCreate(address, UriKind.Absolute, out var endpoint))
+            throw new UserErrorException("--judge is not a full address, such as http://localhost:8000/v1.");
         var key = Environment.GetEnvironmentVariable(KeyVariable)?.Trim();
         if (key is { Length: > 0 } && key.Any(c => c is < '!' or > '~'))
             throw new UserErrorException(
