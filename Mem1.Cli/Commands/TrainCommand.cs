@@ -3,6 +3,7 @@ using System.Net;
 using Mem1.Cli.Configuration;
 using Mem1.Cli.Output;
 using Mem1.Cli.Training;
+using Mem1.Environments.Web;
 using Mem1.Model;
 
 namespace Mem1.Cli.Commands;
@@ -10,6 +11,14 @@ namespace Mem1.Cli.Commands;
 /// <summary><c>mem1 train</c> and <c>mem1 learner</c>: options, presets and the run.</summary>
 internal static class TrainCommand
 {
+    private static readonly IReadOnlyDictionary<string, RecordingMode> ReplayModes = new Dictionary<string, RecordingMode>
+    {
+        ["only"] = RecordingMode.ReplayOnly,
+        ["prefer"] = RecordingMode.Replay,
+        ["record"] = RecordingMode.Record,
+        ["off"] = RecordingMode.Off,
+    };
+
     // Where a learner listens when nobody says otherwise; workers are told the same in the examples.
     private const string StandardListen = "127.0.0.1:5050";
 
@@ -26,6 +35,7 @@ internal static class TrainCommand
           ./mem1 train --env bin/Release/net10.0/Mine.dll    an environment of your own
           ./mem1 train --set environment.kind=web            questions over a generated web, no network needed
           ./mem1 train --set environment.kind=webshop        shopping in a made-up WebShop (docs/webshop.md)
+          ./mem1 train --config web.yaml --recording W.sqlite --replay only    a recorded run again, without the network
           ./mem1 train --set ppo.clip=0.1 --updates 200
           ./mem1 train --resume                              go on with the last run
           ./mem1 train --json | jq .reward_mean
@@ -97,6 +107,15 @@ internal static class TrainCommand
         {
             Description = "An environment of your own (docs/environments.md)", HelpName = "ASSEMBLY.dll",
         };
+        var recording = new Option<FileInfo?>("--recording")
+        {
+            Description = "Web QA: SQLite file of searches and pages; --replay prefer unless said", HelpName = "FILE",
+        };
+        var replay = new Option<string?>("--replay")
+        {
+            Description = "Web QA: only (never go out), prefer (go out for what is not recorded), record (anew) or off", HelpName = "MODE",
+        };
+        replay.AcceptOnlyFromAmong([.. ReplayModes.Keys]);
         var json = new Option<bool>("--json") { Description = "One JSON object per update on standard output" };
         var listen = new Option<string>("--listen")
         {
@@ -106,7 +125,8 @@ internal static class TrainCommand
         };
         var command = new Command(commandName, description)
         {
-            config, set, name, runs, resume, updates, seed, serial, scratch, cloneOnly, quick, corpus, tasks, env, json,
+            config, set, name, runs, resume, updates, seed, serial, scratch, cloneOnly, quick, corpus, tasks, env, recording, replay,
+            json,
         };
         if (apart) command.Add(listen);
         // On a thread of its own: gradient mode, dispose scopes and the count of live tensors belong to it. It must not block this one
@@ -141,11 +161,13 @@ internal static class TrainCommand
             using var folder = resuming
                 ? RunFolder.Resume(runsFolder, parse.GetValue(resume))
                 : null;
-            var (run, given) = Checked(folder is not null
+            var (run, given) = folder is not null
                 ? Continued(folder, overrides)
                 : Started(
                     parse.GetValue(config)?.FullName, overrides, parse.GetValue(name), parse.GetValue(corpus)?.FullName,
-                    parse.GetValue(tasks)?.FullName, parse.GetValue(env)?.FullName, parse.GetValue(quick), parse.GetValue(scratch)));
+                    parse.GetValue(tasks)?.FullName, parse.GetValue(env)?.FullName, parse.GetValue(quick), parse.GetValue(scratch));
+            run = run with { Environment = Recorded(run.Environment, parse.GetValue(replay), parse.GetValue(recording)?.FullName) };
+            Require(run);
             using var reporter = Reporters.Create(
                 parse.GetValue(json),
                 Enumerable.Range(run.Environment.LeastObjectives(), run.Environment.MostObjectives() - run.Environment.LeastObjectives() + 1));
@@ -207,11 +229,26 @@ internal static class TrainCommand
         return (run with { Name = own.Name }, given);
     }
 
-    /// <summary>A config without contradictions, or all of them at once.</summary>
-    private static (RunConfig Config, IReadOnlySet<string> Given) Checked((RunConfig Config, IReadOnlySet<string> Given) loaded)
+    /// <summary>The environment with --replay and --recording over every web of it.</summary>
+    private static EnvironmentConfig Recorded(EnvironmentConfig environment, string? mode, string? file)
     {
-        Require(loaded.Config);
-        return loaded;
+        if (mode is null && file is null) return environment;
+        if (!environment.HasWeb())
+        {
+            throw new UserErrorException(
+                $"--replay and --recording are for web QA, but environment.kind is {environment.Kind.ToString().ToLowerInvariant()}.");
+        }
+
+        return Over(environment);
+
+        EnvironmentConfig Over(EnvironmentConfig e) => e with
+        {
+            Mix = [.. e.Mix.Select(Over)],
+            Web = e.Kind != EnvironmentKind.Web ? e.Web : e.Web with
+            {
+                Recording = file ?? e.Web.Recording, RecordingMode = ReplayModes[mode ?? "prefer"],
+            },
+        };
     }
 
     /// <summary>Says every contradiction of a config at once.</summary>

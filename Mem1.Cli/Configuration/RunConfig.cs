@@ -228,6 +228,9 @@ public sealed record EnvironmentConfig
     /// <summary>Whether the worlds are played, alone or in a mix.</summary>
     public bool HasWorlds() => Kind == EnvironmentKind.Worlds || Mix.Any(m => m.Kind == EnvironmentKind.Worlds);
 
+    /// <summary>Whether web QA is played, alone or in a mix.</summary>
+    public bool HasWeb() => Kind == EnvironmentKind.Web || Mix.Any(m => m.Kind == EnvironmentKind.Web);
+
     /// <summary>Fewest and most objectives of the training tasks of an update.</summary>
     public (int Min, int Max) ObjectivesAt(long update) => Curriculum.LastOrDefault(s => s.FromUpdate <= update) is { } stage
         ? (stage.MinObjectives, stage.MaxObjectives)

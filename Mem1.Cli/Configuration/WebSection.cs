@@ -22,6 +22,9 @@ public enum WebProvider
 /// <summary>Web QA: what is searched, how pages are read and what is recorded.</summary>
 public sealed record WebSection
 {
+    // Names under which services take keys in an address.
+    private static readonly string[] SecretNames = ["key", "api_key", "apikey", "api-key", "token", "access_token", "auth", "secret", "password"];
+
     /// <summary>local, serper, google, brave or searxng.</summary>
     public WebProvider Provider { get; init; } = WebProvider.Local;
     /// <summary>Address of the search service in place of its own.</summary>
@@ -47,7 +50,7 @@ public sealed record WebSection
     public string UserAgent { get; init; } = new PageReaderOptions().UserAgent;
     /// <summary>SQLite file that searches and pages are recorded in.</summary>
     public string? Recording { get; init; }
-    /// <summary>off, record, replay (go out only for what is not recorded) or replay_only (never go out).</summary>
+    /// <summary>off, record, replay (go out for what has no recorded answer) or replay_only (never go out).</summary>
     public RecordingMode RecordingMode { get; init; } = RecordingMode.Off;
     /// <summary>Number of pages of the local web.</summary>
     public int LocalPages { get; init; } = new LocalWebOptions().Pages;
@@ -74,14 +77,31 @@ public sealed record WebSection
         AllowPrivateAddresses = AllowPrivateAddresses,
         RespectRobots = RespectRobots,
         HostOverrides = hosts,
-        // What an observation shows of a page is all of it that is needed; its markup may still be large.
-        MaxCharacters = Math.Max(1, PageCharacters) + 1,
+        // What an observation shows of a page is all of it that is needed; a recording keeps more, so that it serves other options too.
+        MaxCharacters = Math.Max(
+            Math.Clamp(PageCharacters, 1, int.MaxValue - 1) + 1, RecordingMode == RecordingMode.Off ? 0 : new PageReaderOptions().MaxCharacters),
         Requests = WebRequestOptions.From(Qa),
     };
 
     /// <summary>The local web.</summary>
     /// <param name="seed">Seed of the run.</param>
     public LocalWebOptions ToLocal(ulong seed) => new() { Pages = LocalPages, OpenShare = LocalOpenShare, Seed = seed };
+
+    /// <summary>Tells the searches of this provider from those of others in one recording.</summary>
+    /// <param name="seed">Seed of the run.</param>
+    public string SearchSource(ulong seed)
+    {
+        if (Provider == WebProvider.Local) return LocalSource(seed);
+        // Without the query of the address, which may hold what is nobody's business.
+        var endpoint = string.IsNullOrEmpty(Endpoint) ? "" : new Uri(Endpoint).GetLeftPart(UriPartial.Path);
+        return string.Join(' ', new[] { Provider.ToString().ToLowerInvariant(), endpoint, Engine ?? "" }.Where(p => p.Length > 0));
+    }
+
+    /// <summary>Tells the pages of the local web from those of the web, which need no name, in one recording.</summary>
+    /// <param name="seed">Seed of the run.</param>
+    public string PageSource(ulong seed) => Provider == WebProvider.Local ? LocalSource(seed) : "";
+
+    private string LocalSource(ulong seed) => FormattableString.Invariant($"local {LocalPages} {LocalOpenShare} {seed}");
 
     /// <summary>Every contradiction, a sentence each.</summary>
     public IReadOnlyList<string> Validate()
@@ -100,6 +120,10 @@ public sealed record WebSection
         {
             errors.Add($"{Prefix}endpoint must be an http or https address without credentials.");
         }
+        else if (!string.IsNullOrEmpty(Endpoint) && SecretNames.Any(s => QueryNames(Endpoint).Contains(s, StringComparer.OrdinalIgnoreCase)))
+        {
+            errors.Add($"{Prefix}endpoint holds a key; leave it out, put it in an environment variable and name that in {Prefix}key_variable.");
+        }
         if (Provider == WebProvider.Local && !string.IsNullOrEmpty(Endpoint))
             errors.Add($"{Prefix}endpoint is set but {Prefix}provider is local, which has its own.");
         if (RecordingMode != RecordingMode.Off && string.IsNullOrEmpty(Recording))
@@ -108,4 +132,7 @@ public sealed record WebSection
             errors.Add($"{Prefix}local_open_share is {LocalOpenShare} but {Prefix}open_pages is false: those questions could not be answered.");
         return errors;
     }
+
+    private static IEnumerable<string> QueryNames(string address) =>
+        new Uri(address).Query.TrimStart('?').Split('&').Select(p => Uri.UnescapeDataString(p.Split('=')[0]));
 }

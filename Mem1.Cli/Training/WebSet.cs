@@ -43,17 +43,12 @@ internal sealed class WebSet : IDisposable
     {
         var web = e.Web;
         var local = web.Provider == WebProvider.Local ? LocalWeb.Generate(web.ToLocal(seed)) : null;
-        IReadOnlyDictionary<string, IPEndPoint> hosts = new Dictionary<string, IPEndPoint>();
-        if (local is not null)
-        {
-            var server = LocalWebServer.StartAsync(local).GetAwaiter().GetResult();
-            Own(new Stop(server));
-            hosts = server.HostOverrides;
-        }
-
         var recording = Own(WebRecording.Open(web.Recording, web.RecordingMode));
-        var search = recording.Around(Provider(web, Own(WebClients.ForSearch(hosts))));
-        var pages = web.OpenPages ? recording.Around(Own(new PageReader(web.ToPages(hosts)))) : null;
+        // What is only replayed has no server and no client behind it, and so no socket.
+        (ISearchProvider search, IPageReader? pages) = web.RecordingMode == RecordingMode.ReplayOnly
+            ? (new OfflineWeb(), new OfflineWeb()) : GoingOut(web, local);
+        search = recording.Around(search, web.SearchSource(seed));
+        pages = web.OpenPages ? recording.Around(pages, web.PageSource(seed)) : null;
         var options = web.ToOptions();
         var factory = new WebQaFactory(search, pages, options);
 
@@ -84,17 +79,25 @@ internal sealed class WebSet : IDisposable
         };
     }
 
+    private (ISearchProvider Search, IPageReader Pages) GoingOut(WebSection web, LocalWeb? local)
+    {
+        IReadOnlyDictionary<string, IPEndPoint> hosts = new Dictionary<string, IPEndPoint>();
+        if (local is not null)
+        {
+            var server = LocalWebServer.StartAsync(local).GetAwaiter().GetResult();
+            Own(new Stop(server));
+            hosts = server.HostOverrides;
+        }
+
+        return (Provider(web, Own(WebClients.ForSearch(hosts))), Own(new PageReader(web.ToPages(hosts))));
+    }
+
     private static SearchProvider Provider(WebSection web, HttpClient client)
     {
         var endpoint = string.IsNullOrEmpty(web.Endpoint) ? null : new Uri(web.Endpoint);
         var requests = WebRequestOptions.From(web.Qa);
         ApiKey? key = null;
-        // What is only replayed needs no key.
-        if (web.KeyName is { } variable)
-        {
-            key = ApiKey.Read(variable, out var problem);
-            if (key is null && web.RecordingMode != RecordingMode.ReplayOnly) throw new UserErrorException(problem!);
-        }
+        if (web.KeyName is { } variable) key = ApiKey.Read(variable, out var problem) ?? throw new UserErrorException(problem!);
 
         return web.Provider switch
         {

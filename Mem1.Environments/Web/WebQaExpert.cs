@@ -24,6 +24,7 @@ public sealed partial class WebQaExpert : IExpert
     private static string? FirstAddress(string observation) =>
         AddressLine().Match(observation) is { Success: true } match ? match.Groups[1].Value : null;
 
-    [GeneratedRegex(@"^URL: (\S+)", RegexOptions.Multiline | RegexOptions.CultureInvariant)]
+    // An address holds no "<": what follows the last one of an observation is the closing tag.
+    [GeneratedRegex(@"^URL: ([^\s<]+)", RegexOptions.Multiline | RegexOptions.CultureInvariant)]
     private static partial Regex AddressLine();
 }

@@ -1,5 +1,6 @@
-// Invariants: in ReplayOnly nothing goes out; in Replay every asker of the same thing gets the answer recorded first; failures are never
-// recorded; keys of services are no part of a recording; a foreign file is never written to.
+// Invariants: in ReplayOnly nothing goes out; in Record a request has one outcome, answer or failure, from the opening of the recording to
+// its closing, whoever asks it when, so that a run reads in ReplayOnly what it read while it was recorded; in Replay every asker gets the
+// answer recorded first; keys of services are no part of a recording; a foreign file is never written to.
 
 using System.Text.Json;
 using Mem1.Environments.Common;
@@ -13,11 +14,14 @@ public enum RecordingMode
 {
     /// <summary>Nothing: every request goes out.</summary>
     Off,
-    /// <summary>Every request goes out and its answer is kept, in place of an older one.</summary>
+    /// <summary>
+    /// Every request goes out once and its outcome is kept, in place of an older one; asked again before the recording is closed, it has
+    /// the same outcome.
+    /// </summary>
     Record,
-    /// <summary>What is recorded is answered from there; the rest goes out and is recorded.</summary>
+    /// <summary>What is recorded is answered from there; the rest goes out and is recorded, and so does what failed before.</summary>
     Replay,
-    /// <summary>What is recorded is answered from there; the rest fails. Nothing ever goes out.</summary>
+    /// <summary>What is recorded ends as it did, in an answer or a failure; the rest fails. Nothing ever goes out.</summary>
     ReplayOnly,
 }
 
@@ -31,7 +35,7 @@ public sealed class WebRecording : IDisposable
     private const int ApplicationId = 0x4D315752;
 
     // To be raised whenever what is stored changes its meaning.
-    private const int SchemaVersion = 1;
+    private const int SchemaVersion = 2;
 
     // How long a writer waits for another process: a write takes milliseconds.
     private const int BusySeconds = 10;
@@ -39,6 +43,9 @@ public sealed class WebRecording : IDisposable
     private readonly SqliteConnection? _connection;
     private readonly Lock _lock = new();
     private readonly RecordingMode _mode;
+
+    // Tells what this opening of the recording has written from what is older.
+    private readonly string _session = Guid.NewGuid().ToString("N");
 
     static WebRecording() => Batteries_V2.Init();
 
@@ -88,11 +95,15 @@ public sealed class WebRecording : IDisposable
 
     /// <summary>A search provider that goes through this recording.</summary>
     /// <param name="inner">Where searches go that are not replayed.</param>
-    public ISearchProvider Around(ISearchProvider inner) => _connection is null ? inner : new RecordedSearch(this, inner);
+    /// <param name="source">Tells answers of this provider from those of others in the same file; null for its name.</param>
+    public ISearchProvider Around(ISearchProvider inner, string? source = null) =>
+        _connection is null ? inner : new RecordedSearch(this, inner, source ?? inner.Name);
 
     /// <summary>A page reader that goes through this recording.</summary>
     /// <param name="inner">Where pages come from that are not replayed.</param>
-    public IPageReader Around(IPageReader inner) => _connection is null ? inner : new RecordedPages(this, inner);
+    /// <param name="source">Tells these pages from others of the same address in the same file; empty for the web.</param>
+    public IPageReader Around(IPageReader inner, string source = "") =>
+        _connection is null ? inner : new RecordedPages(this, inner, source);
 
     /// <summary>Closes the file.</summary>
     public void Dispose()
@@ -113,7 +124,8 @@ public sealed class WebRecording : IDisposable
                 BEGIN IMMEDIATE;
                 PRAGMA application_id = {ApplicationId};
                 PRAGMA user_version = {SchemaVersion};
-                CREATE TABLE IF NOT EXISTS answers(key TEXT PRIMARY KEY, answer TEXT NOT NULL) WITHOUT ROWID;
+                CREATE TABLE IF NOT EXISTS outcomes(
+                    key TEXT PRIMARY KEY, session TEXT NOT NULL, answer TEXT NOT NULL, failure TEXT, status INTEGER) WITHOUT ROWID;
                 COMMIT;
                 """);
         }
@@ -129,47 +141,74 @@ public sealed class WebRecording : IDisposable
     private async Task<T> ThroughAsync<T>(string key, Func<Task<T>> goOut)
         where T : class
     {
-        if (_mode != RecordingMode.Record && Find<T>(key) is { } known)
-            return known;
+        if (Find<T>(key) is var (known, failed) && (failed is null || _mode != RecordingMode.Replay))
+            return known ?? throw failed!;
         if (_mode == RecordingMode.ReplayOnly)
             throw new WebAccessException(WebFailure.NotRecorded, "The recording holds no answer to this request.");
-        T answer = await goOut();
-        Keep(key, JsonSerializer.Serialize(answer));
-        // Whoever recorded it first decides, so that a replay of this very run reads the same.
-        return _mode == RecordingMode.Replay ? Find<T>(key) ?? answer : answer;
+        T? answer = null;
+        WebAccessException? failure = null;
+        try
+        {
+            answer = await goOut();
+        }
+        catch (WebAccessException e) when (e.Failure != WebFailure.NotRecorded)
+        {
+            failure = e;
+        }
+        Keep(key, answer is null ? failure!.Message : JsonSerializer.Serialize(answer), failure);
+        // Of those who asked at once, the one whose outcome was kept decides.
+        (answer, failure) = Find<T>(key) ?? (answer, failure);
+        return answer ?? throw failure!;
     }
 
-    private T? Find<T>(string key)
+    /// <summary>The recorded outcome; while recording, only what this opening of the file has written counts.</summary>
+    private (T? Answer, WebAccessException? Failure)? Find<T>(string key)
         where T : class
     {
         lock (_lock)
         {
-            using SqliteCommand command = _connection!.CreateCommand();
-            command.CommandText = "SELECT answer FROM answers WHERE key = $key";
-            command.Parameters.AddWithValue("$key", key);
             try
             {
-                return command.ExecuteScalar() is string json ? JsonSerializer.Deserialize<T>(json) : null;
+                using SqliteCommand command = _connection!.CreateCommand();
+                command.CommandText = "SELECT answer, failure, status FROM outcomes WHERE key = $key"
+                    + (_mode == RecordingMode.Record ? " AND session = $session" : "");
+                command.Parameters.AddWithValue("$key", key);
+                if (_mode == RecordingMode.Record)
+                    command.Parameters.AddWithValue("$session", _session);
+                using SqliteDataReader row = command.ExecuteReader();
+                if (!row.Read())
+                    return null;
+                string answer = row.GetString(0);
+                if (row.IsDBNull(1))
+                    return (JsonSerializer.Deserialize<T>(answer) ?? throw Unreadable(null), null);
+                return Enum.TryParse(row.GetString(1), out WebFailure failure)
+                    ? (null, new WebAccessException(failure, answer, row.IsDBNull(2) ? null : row.GetInt32(2)))
+                    : throw Unreadable(null);
             }
             catch (Exception e) when (e is SqliteException or JsonException)
             {
-                throw new WebAccessException(WebFailure.NotRecorded, "The recording cannot be read.", inner: e);
+                throw Unreadable(e);
             }
         }
     }
 
-    private void Keep(string key, string answer)
+    private void Keep(string key, string answer, WebAccessException? failure)
     {
         lock (_lock)
         {
-            using SqliteCommand command = _connection!.CreateCommand();
-            command.CommandText = _mode == RecordingMode.Record
-                ? "INSERT INTO answers VALUES ($key, $answer) ON CONFLICT(key) DO UPDATE SET answer = excluded.answer"
-                : "INSERT INTO answers VALUES ($key, $answer) ON CONFLICT(key) DO NOTHING";
-            command.Parameters.AddWithValue("$key", key);
-            command.Parameters.AddWithValue("$answer", answer);
             try
             {
+                using SqliteCommand command = _connection!.CreateCommand();
+                command.CommandText = $"""
+                    INSERT INTO outcomes VALUES ($key, $session, $answer, $failure, $status) ON CONFLICT(key) DO UPDATE
+                    SET session = excluded.session, answer = excluded.answer, failure = excluded.failure, status = excluded.status
+                    WHERE {(_mode == RecordingMode.Record ? "session <> excluded.session" : "failure IS NOT NULL")}
+                    """;
+                command.Parameters.AddWithValue("$key", key);
+                command.Parameters.AddWithValue("$session", _session);
+                command.Parameters.AddWithValue("$answer", answer);
+                command.Parameters.AddWithValue("$failure", failure is null ? DBNull.Value : failure.Failure.ToString());
+                command.Parameters.AddWithValue("$status", failure?.Status is { } status ? status : DBNull.Value);
                 command.ExecuteNonQuery();
             }
             catch (SqliteException e)
@@ -178,6 +217,9 @@ public sealed class WebRecording : IDisposable
             }
         }
     }
+
+    private static WebAccessException Unreadable(Exception? e) =>
+        new(WebFailure.NotRecorded, "The recording cannot be read.", inner: e);
 
     private static long Pragma(SqliteConnection connection, string name) => Scalar(connection, $"PRAGMA {name}");
 
@@ -199,18 +241,18 @@ public sealed class WebRecording : IDisposable
     private static string Key(params ReadOnlySpan<string> parts) =>
         string.Join('\u001F', parts!).Replace('\0', '\uFFFD');
 
-    private sealed class RecordedSearch(WebRecording recording, ISearchProvider inner) : ISearchProvider
+    private sealed class RecordedSearch(WebRecording recording, ISearchProvider inner, string source) : ISearchProvider
     {
         public string Name => inner.Name;
 
         public async Task<IReadOnlyList<WebResult>> SearchAsync(string query, int count, CancellationToken cancellationToken) =>
             await recording.ThroughAsync<WebResult[]>(
-                Key("search", inner.Name, $"{count}", query), async () => [.. await inner.SearchAsync(query, count, cancellationToken)]);
+                Key("search", source, $"{count}", query), async () => [.. await inner.SearchAsync(query, count, cancellationToken)]);
     }
 
-    private sealed class RecordedPages(WebRecording recording, IPageReader inner) : IPageReader
+    private sealed class RecordedPages(WebRecording recording, IPageReader inner, string source) : IPageReader
     {
         public Task<WebPage> ReadAsync(string url, CancellationToken cancellationToken) =>
-            recording.ThroughAsync(Key("page", url.Trim()), () => inner.ReadAsync(url, cancellationToken));
+            recording.ThroughAsync(Key("page", source, url.Trim()), () => inner.ReadAsync(url, cancellationToken));
     }
 }

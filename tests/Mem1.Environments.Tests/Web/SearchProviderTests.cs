@@ -167,16 +167,28 @@ public sealed class SearchProviderTests
         ISearchProvider bounded = SearchProvider.Searxng(large.Client, options: s_fast with { MaxBytes = 2048 });
         Assert.Equal(WebFailure.TooLarge, (await Assert.ThrowsAsync<WebAccessException>(() => Search(bounded))).Failure);
 
-        await using LoopbackSite deaf = await LoopbackSite.StartAsync(c => Task.Delay(Timeout.Infinite, c.RequestAborted));
-        using HttpClient client = WebClients.ForSearch();
-        WebRequestOptions short_ = s_fast with { AttemptTimeout = TimeSpan.FromMilliseconds(100), Attempts = 2 };
+        var deaf = new DeafHandler();
+        WebRequestOptions brief = s_fast with { AttemptTimeout = TimeSpan.FromMilliseconds(50), Attempts = 2 };
         WebAccessException e = await Assert.ThrowsAsync<WebAccessException>(
-            () => Search(SearchProvider.Searxng(client, new Uri(deaf.Root + "/search"), options: short_)));
-        Assert.Equal((WebFailure.Timeout, 2), (e.Failure, deaf.Asked.Count));
+            () => Search(SearchProvider.Searxng(new HttpClient(deaf), options: brief)));
+        Assert.Equal((WebFailure.Timeout, 2), (e.Failure, deaf.Asked));
 
-        using var cancel = new CancellationTokenSource(100);
+        using var cancel = new CancellationTokenSource(50);
         await Assert.ThrowsAnyAsync<OperationCanceledException>(
-            () => SearchProvider.Searxng(client, new Uri(deaf.Root)).SearchAsync("q", 1, cancel.Token));
+            () => SearchProvider.Searxng(new HttpClient(deaf)).SearchAsync("q", 1, cancel.Token));
+    }
+
+    /// <summary>Takes requests and never answers.</summary>
+    private sealed class DeafHandler : HttpMessageHandler
+    {
+        public int Asked;
+
+        protected override async Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
+        {
+            Asked++;
+            await Task.Delay(Timeout.Infinite, cancellationToken);
+            throw new InvalidOperationException("An endless wait ended.");
+        }
     }
 
     [Fact]
