@@ -140,7 +140,7 @@ internal sealed record LinkReceived(int Link, LearnerMessage Message);
 internal sealed record LinkEnded(int Link, Status Status);
 
 /// <summary>Uplink: a download brought weights.</summary>
-internal sealed record WeightsPulled(long Version, ModelWeights Weights);
+internal sealed record WeightsPulled(long Version, ModelWeights Weights, byte[]? Blob);
 
 /// <summary>Uplink: a download failed.</summary>
 internal sealed record WeightsPullFailed(long Version, Exception Cause);

@@ -63,6 +63,9 @@ public sealed record RolloutWorkerOptions
     /// <summary>Largest blob of weights that is accepted, in bytes; at most what one array holds (2 147 483 591).</summary>
     public long MaxWeightsBytes { get; init; } = Array.MaxLength;
 
+    /// <summary>Keep the blob of the weights in place, so that the learner may send the next version as a difference to it.</summary>
+    public bool WeightsDelta { get; init; }
+
     /// <summary>How long a draining worker waits for its episodes and acknowledgements before it leaves without them.</summary>
     public TimeSpan DrainTimeout { get; init; } = TimeSpan.FromMinutes(5);
 

@@ -26,6 +26,9 @@ internal sealed class UplinkMemory(int maxUnacknowledged)
     /// <summary>Version the policy has in place.</summary>
     public long? Applied { get; set; }
 
+    /// <summary>The newest blob that was pulled, where the learner may send differences; null otherwise.</summary>
+    public HeldWeights? Weights { get; set; }
+
     /// <summary>Whether new leases are refused for good.</summary>
     public bool Leaving { get; set; }
 
@@ -333,18 +336,21 @@ internal sealed partial class UplinkActor : ReceiveActor, IWithTimers
             return;
         Timers.Cancel(UplinkTimer.Pull);
         _pulling = version;
-        PullAsync(_services, version, _stop.Token).PipeTo(
-            Self, success: weights => new WeightsPulled(version, weights), failure: cause => new WeightsPullFailed(version, cause));
+        var held = _options.WeightsDelta ? _memory.Weights : null;
+        PullAsync(_services, version, held, _stop.Token).PipeTo(
+            Self, success: pulled => pulled, failure: cause => new WeightsPullFailed(version, cause));
     }
 
-    private static async Task<ModelWeights> PullAsync(UplinkServices services, long version, CancellationToken cancellationToken)
+    private static async Task<WeightsPulled> PullAsync(
+        UplinkServices services, long version, HeldWeights? held, CancellationToken cancellationToken)
     {
         // gRPC measures deadlines on the wall clock.
         var deadline = services.Time.GetUtcNow().UtcDateTime + services.Options.WeightsDeadline;
         var blob = await WeightsDownload.PullAsync(
-            services.Client, version, services.Options.MaxWeightsBytes, deadline, cancellationToken).ConfigureAwait(false);
+            services.Client, version, held, services.Options.MaxWeightsBytes, deadline, cancellationToken).ConfigureAwait(false);
         // On the thread pool: parsing takes long, and the stream must go on being served.
-        return await Task.Run(() => services.ParseWeights(blob), cancellationToken).ConfigureAwait(false);
+        var weights = await Task.Run(() => services.ParseWeights(blob), cancellationToken).ConfigureAwait(false);
+        return new WeightsPulled(version, weights, services.Options.WeightsDelta ? blob : null);
     }
 
     private void OnWeightsPulled(WeightsPulled pulled)
@@ -354,6 +360,7 @@ internal sealed partial class UplinkActor : ReceiveActor, IWithTimers
         {
             _repull.Reset();
             _swapping = pulled.Version;
+            _memory.Weights = pulled.Blob is { } blob ? new HeldWeights(pulled.Version, blob) : null;
             _policy.Tell(new SwapWeights(pulled.Weights, pulled.Version));
         }
         Pull();
@@ -362,6 +369,7 @@ internal sealed partial class UplinkActor : ReceiveActor, IWithTimers
     private void OnWeightsPullFailed(WeightsPullFailed failed)
     {
         _pulling = null;
+        _memory.Weights = null; // perhaps the base is to blame: the next attempt asks for the whole blob
         _services.Telemetry.WeightsFailed();
         LogPullFailed(_log, failed.Cause, failed.Version, _repull.Failures + 1);
         if (failed.Version != _wanted)

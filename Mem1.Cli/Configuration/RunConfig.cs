@@ -6,6 +6,7 @@ using Mem1.Environments.WebShop;
 using Mem1.Environments.Worlds;
 using Mem1.Learner;
 using Mem1.Model;
+using Mem1.Model.Checkpoints;
 
 namespace Mem1.Cli.Configuration;
 
@@ -435,6 +436,10 @@ public sealed record LearnerConfig
     public int Port { get; init; }
     /// <summary>cpu or cuda.</summary>
     public string Device { get; init; } = "cpu";
+    /// <summary>How weights travel to workers; below float32 what samples is not quite what learns, and the parity gauge shows it.</summary>
+    public StoredDtype WeightsDtype { get; init; } = StoredDtype.Float32;
+    /// <summary>Send weights as the difference to the version a worker has: less to send, more to compute; for slow networks.</summary>
+    public bool WeightsDelta { get; init; }
 
     /// <summary>Every contradiction, a sentence each.</summary>
     public IReadOnlyList<string> Validate()

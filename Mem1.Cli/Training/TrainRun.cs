@@ -199,7 +199,7 @@ internal sealed class TrainRun(
         }
 
         folder.TruncateAfter(state.Update);
-        var publisher = new WeightPublisher(weights => Safetensors.ToBytes(weights));
+        var publisher = new WeightPublisher(weights => Safetensors.ToBytes(weights, config.Learner.WeightsDtype));
         publisher.Publish(decoder.Parameters.Snapshot(policyOnly: true), state.PolicyVersion);
 
         reporter.Phase(config.Rollout.LocalWorker ? "starting the learner and a rollout worker" : "starting the learner");

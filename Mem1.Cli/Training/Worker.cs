@@ -34,6 +34,7 @@ internal static class Worker
             MaxContextTokens = shape.MaxPositions,
             ModelFingerprint = fingerprint,
             Serial = config.Serial,
+            WeightsDelta = config.Learner.WeightsDelta,
         };
         return RolloutWorker.StartAsync(
             workerId is null ? options : options with { WorkerId = workerId },

@@ -110,16 +110,29 @@ internal sealed class LearnerServiceImplementation(
                 StatusCode.NotFound, $"Policy version {request.PolicyVersion} is not held (newest: {publisher.Version})."));
         }
 
-        for (var at = 0; at < blob.Data.Length; at += options.ChunkBytes)
+        // Making a delta takes as long as compressing the blob: not on the thread that serves the call.
+        var delta = request.HasHaveVersion
+            ? await Task.Run(() => publisher.Delta(request.HaveVersion, blob.Version), context.CancellationToken).ConfigureAwait(false)
+            : null;
+        var sent = delta ?? blob.Data;
+        if (request.Offset < 0 || request.Offset >= sent.Length)
         {
-            var slice = blob.Data.Slice(at, Math.Min(options.ChunkBytes, blob.Data.Length - at));
+            throw new RpcException(new Status(
+                StatusCode.OutOfRange, $"The transfer of version {blob.Version} has {sent.Length} bytes; {request.Offset} is not within it."));
+        }
+
+        for (var at = (int)request.Offset; at < sent.Length; at += options.ChunkBytes)
+        {
+            var slice = sent.Slice(at, Math.Min(options.ChunkBytes, sent.Length - at));
             var chunk = new WeightsChunk
             {
                 PolicyVersion = blob.Version,
-                TotalBytes = blob.Data.Length,
+                TotalBytes = sent.Length,
+                Offset = at,
+                Encoding = delta is null ? WeightEncoding.Plain : WeightEncoding.Delta,
                 Data = UnsafeByteOperations.UnsafeWrap(slice), // no copy: a blob is never written to
             };
-            if (at == 0) chunk.Sha256 = ByteString.CopyFrom(blob.Sha256);
+            if (at == request.Offset) chunk.Sha256 = ByteString.CopyFrom(blob.Sha256);
             await responseStream.WriteAsync(chunk, context.CancellationToken).ConfigureAwait(false);
         }
     }

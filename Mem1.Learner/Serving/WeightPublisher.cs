@@ -1,6 +1,8 @@
-// Keeps: a published version is immutable; its bytes and hash never change; versions only grow.
+// Keeps: a published version is immutable; its bytes and hash never change; versions only grow. A delta is made once however many workers
+// ask for it, and not under the lock.
 using System.Security.Cryptography;
 using Mem1.Model;
+using Mem1.Protocol;
 
 namespace Mem1.Learner;
 
@@ -19,6 +21,7 @@ public sealed class WeightPublisher(Func<ModelWeights, byte[]> serialise)
 
     private readonly Lock _lock = new();
     private readonly SortedDictionary<long, WeightBlob> _blobs = [];
+    private readonly Dictionary<(long From, long To), Lazy<byte[]>> _deltas = [];
     private long _version = -1;
 
     /// <summary>Raised after a version can be pulled; handlers must be quick and not throw.</summary>
@@ -38,6 +41,7 @@ public sealed class WeightPublisher(Func<ModelWeights, byte[]> serialise)
         {
             _blobs.Add(version, blob);
             while (_blobs.Count > Kept) _blobs.Remove(_blobs.Keys.First());
+            foreach (var old in _deltas.Keys.Where(d => !_blobs.ContainsKey(d.From) || !_blobs.ContainsKey(d.To)).ToArray()) _deltas.Remove(old);
             Volatile.Write(ref _version, version);
         }
 
@@ -48,5 +52,23 @@ public sealed class WeightPublisher(Func<ModelWeights, byte[]> serialise)
     public WeightBlob? Find(long version)
     {
         lock (_lock) return _blobs.GetValueOrDefault(version);
+    }
+
+    /// <summary>The difference between two held versions, or null when one is not held or the difference is no smaller than the blob.</summary>
+    /// <param name="from">What a worker has.</param>
+    /// <param name="to">What it wants.</param>
+    public byte[]? Delta(long from, long to)
+    {
+        Lazy<byte[]> delta;
+        lock (_lock)
+        {
+            if (from == to || !_blobs.TryGetValue(from, out var old) || !_blobs.TryGetValue(to, out var wanted)) return null;
+            if (old.Data.Length != wanted.Data.Length) return null;
+            if (!_deltas.TryGetValue((from, to), out delta!))
+                _deltas.Add((from, to), delta = new Lazy<byte[]>(() => WeightDelta.Encode(old.Data.Span, wanted.Data.Span)));
+        }
+
+        var made = delta.Value;
+        return made.Length < Find(to)?.Data.Length ? made : null;
     }
 }

@@ -6,6 +6,7 @@ using System.Security.Cryptography;
 using System.Threading.Channels;
 using Google.Protobuf;
 using Grpc.Core;
+using Mem1.Protocol;
 using Mem1.Protocol.V1;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
@@ -35,6 +36,9 @@ internal sealed class FakeLearner : IAsyncDisposable
     public bool HoldWelcome { get; set; }
     public Func<int, SubTrajectory, bool>? BreakOn { get; set; }
     public Func<WeightsChunk, WeightsChunk>? Tamper { get; set; }
+    public bool Deltas { get; set; } = true;
+    public long? WrongBase { get; set; }
+    public ConcurrentQueue<PullWeightsRequest> Requests { get; } = new();
     public long Fingerprint { get; set; } = 7;
     public long Version { get; set; } = 1;
     public HashSet<long> Gone { get; } = [];
@@ -270,18 +274,28 @@ internal sealed class FakeLearner : IAsyncDisposable
             Interlocked.Increment(ref learner.Pulls);
             if (learner.Gone.Contains(request.PolicyVersion))
                 throw new RpcException(new Status(StatusCode.NotFound, $"Version {request.PolicyVersion} is no longer held."));
-            var blob = Enumerable.Range(0, 1000).Select(i => (byte)(i * request.PolicyVersion)).ToArray();
-            for (var at = 0; at < blob.Length; at += 300)
+            var blob = Blob(request.PolicyVersion);
+            var sent = request.HasHaveVersion && learner.Deltas
+                ? WeightDelta.Encode(Blob(learner.WrongBase ?? request.HaveVersion), blob)
+                : blob;
+            learner.Requests.Enqueue(request);
+            for (var at = (int)request.Offset; at < sent.Length; at += 300)
             {
                 var chunk = new WeightsChunk
                 {
                     PolicyVersion = request.PolicyVersion,
-                    Data = ByteString.CopyFrom(blob.AsSpan(at, Math.Min(300, blob.Length - at))),
-                    TotalBytes = blob.Length,
-                    Sha256 = at == 0 ? ByteString.CopyFrom(SHA256.HashData(blob)) : ByteString.Empty,
+                    Data = ByteString.CopyFrom(sent.AsSpan(at, Math.Min(300, sent.Length - at))),
+                    TotalBytes = sent.Length,
+                    Offset = at,
+                    Encoding = sent == blob ? WeightEncoding.Plain : WeightEncoding.Delta,
+                    Sha256 = at == request.Offset ? ByteString.CopyFrom(SHA256.HashData(blob)) : ByteString.Empty,
                 };
                 await responses.WriteAsync(learner.Tamper?.Invoke(chunk) ?? chunk);
             }
         }
+
+        // As a policy is from one version to the next: all but the lower bytes stay.
+        private static byte[] Blob(long version) =>
+            [.. Enumerable.Range(0, 1000).Select(i => (byte)(i % 4 == 0 ? i * (version + 1) : i))];
     }
 }

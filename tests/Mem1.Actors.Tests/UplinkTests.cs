@@ -1,4 +1,5 @@
 using Google.Protobuf;
+using Grpc.Core;
 using Mem1.Protocol.V1;
 
 namespace Mem1.Actors.Tests;
@@ -209,6 +210,46 @@ public sealed class UplinkTests
         Assert.True(damaged > 0);
         Assert.Equal([1], rig.Learner.Applied);
         Assert.Equal(2, rig.Worker.Counters.WeightsFailures);
+        await rig.DrainAsync();
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task WeightsThatBreakOffOnTheWayGoOnWhereTheyWere(bool delta)
+    {
+        await using var rig = new Rig();
+        rig.Options = rig.Options with { WeightsDelta = delta };
+        var broken = new HashSet<long> { 0 };
+        rig.Learner.Tamper = chunk =>
+            broken.Add(chunk.Offset)
+                ? throw new RpcException(new Status(StatusCode.Unavailable, "The network broke."))
+                : chunk;
+        await rig.StartAsync();
+        await rig.Until(() => rig.Learner.Applied.Contains(1), "the first weights are in place");
+        Assert.Equal(0, rig.Worker.Counters.WeightsFailures);
+        Assert.Equal([0L, 300L, 600L, 900L], rig.Learner.Requests.Select(r => r.Offset));
+        await rig.DrainAsync();
+    }
+
+    [Theory]
+    [InlineData(true, false)]
+    [InlineData(true, true)]
+    [InlineData(false, false)]
+    public async Task ADifferenceToTheVersionInPlaceWillDoAndAWrongOneIsNoHarm(bool served, bool wrong)
+    {
+        await using var rig = new Rig();
+        rig.Options = rig.Options with { WeightsDelta = true };
+        rig.Learner.Deltas = served;
+        await rig.StartAsync();
+        await rig.Until(() => rig.Learner.Applied.Contains(1), "the first weights are in place");
+        Assert.False(rig.Learner.Requests.Single().HasHaveVersion);
+        if (wrong) rig.Learner.WrongBase = 0;
+        rig.Learner.Publish(2);
+        await rig.Until(() => rig.Learner.Applied.Contains(2), "the second weights are in place");
+        Assert.Equal(1, rig.Learner.Requests.ElementAt(1).HaveVersion);
+        Assert.Equal(wrong ? 1 : 0, rig.Worker.Counters.WeightsFailures);
+        if (wrong) Assert.False(rig.Learner.Requests.ElementAt(2).HasHaveVersion); // a base that may be to blame is not used again
         await rig.DrainAsync();
     }
 

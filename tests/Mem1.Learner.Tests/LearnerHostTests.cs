@@ -4,7 +4,9 @@ using System.Net.Sockets;
 using System.Security.Cryptography;
 using Grpc.Core;
 using Mem1.Environments;
+using Mem1.Model;
 using Mem1.Model.Checkpoints;
+using Mem1.Protocol;
 using Mem1.Protocol.V1;
 
 namespace Mem1.Learner.Tests;
@@ -89,6 +91,35 @@ public sealed class LearnerHostTests : IAsyncDisposable
             Assert.Equal(StatusCode.NotFound, (await Assert.ThrowsAsync<RpcException>(() => worker.PullAsync(gone))).StatusCode);
         await worker.PlayAsync(lease);
         Assert.Equal("t0", Assert.Single(await run).TaskId);
+    }
+
+    [Fact]
+    public async Task Weights_travel_as_a_difference_and_from_any_byte_on()
+    {
+        var host = await StartAsync();
+        var shape = TestData.Shape(true, 0) with { VocabularySize = 2000 };
+        var before = TestData.Weights(shape, 1);
+        // One update moves every weight a little.
+        var after = new ModelWeights(before.Tensors.ToDictionary(
+            t => t.Key, t => t.Value with { Data = Array.ConvertAll(t.Value.Data, x => x * (1 + 1e-5f)) }));
+        _publisher.Publish(before, 0);
+        _publisher.Publish(after, 1);
+        using var worker = await Peer.JoinAsync(host, "w", maxEpisodes: 1, _limit);
+        var whole = await worker.PullAsync(1);
+        var delta = await worker.PullAsync(1, have: 0, encoding: WeightEncoding.Delta);
+        Assert.Equal(whole.Sha256, delta.Sha256);
+        Assert.Equal(whole.Bytes, WeightDelta.Apply((await worker.PullAsync(0)).Bytes, delta.Bytes));
+        Assert.InRange(delta.Bytes.Length, 1, whole.Bytes.Length * 2 / 3);
+
+        foreach (var have in new long[] { 1, 7 }) Assert.Equal(whole.Bytes, (await worker.PullAsync(1, have)).Bytes); // nothing to gain
+        var rest = await worker.PullAsync(1, offset: 100_001);
+        Assert.Equal(whole.Bytes[100_001..], rest.Bytes);
+        Assert.Equal(whole.Sha256, rest.Sha256);
+        foreach (var beyond in new long[] { -1, whole.Bytes.Length })
+        {
+            Assert.Equal(
+                StatusCode.OutOfRange, (await Assert.ThrowsAsync<RpcException>(() => worker.PullAsync(1, offset: beyond))).StatusCode);
+        }
     }
 
     public static TheoryData<string, WorkerMessage, StatusCode, string> BadBeginnings => new()

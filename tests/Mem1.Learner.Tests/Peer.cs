@@ -94,9 +94,12 @@ internal sealed class Peer : IDisposable
     private static List<SubTrajectory> TurnsOf(TaskLease lease) => TrajectoryAssemblerTests.ToMessages(
         TestData.Trajectory(new Random((int)lease.Seed), 31, 2, lease.EpisodeId) with { TaskId = lease.TaskId }, lease.Attempt);
 
-    public async Task<(byte[] Bytes, int Chunks, byte[] Sha256)> PullAsync(long version)
+    public async Task<(byte[] Bytes, int Chunks, byte[] Sha256)> PullAsync(
+        long version, long? have = null, long offset = 0, WeightEncoding encoding = WeightEncoding.Plain)
     {
-        using var pull = _client.PullWeights(new PullWeightsRequest { PolicyVersion = version }, cancellationToken: _limit);
+        var request = new PullWeightsRequest { PolicyVersion = version, Offset = offset };
+        if (have is { } held) request.HaveVersion = held;
+        using var pull = _client.PullWeights(request, cancellationToken: _limit);
         var bytes = new MemoryStream();
         byte[] hash = [];
         var chunks = 0;
@@ -104,12 +107,12 @@ internal sealed class Peer : IDisposable
         while (await pull.ResponseStream.MoveNext(_limit))
         {
             var chunk = pull.ResponseStream.Current;
-            Assert.Equal(version, chunk.PolicyVersion);
+            Assert.Equal((version, encoding, offset + bytes.Length), (chunk.PolicyVersion, chunk.Encoding, chunk.Offset));
             if (chunks++ == 0) (hash, total) = (chunk.Sha256.ToByteArray(), chunk.TotalBytes);
             chunk.Data.WriteTo(bytes);
         }
 
-        Assert.Equal(total, bytes.Length);
+        Assert.Equal(total, offset + bytes.Length);
         return (bytes.ToArray(), chunks, hash);
     }
 
