@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Globalization;
 using System.Text.Json;
 using Mem1.Cli.Bench;
+using Mem1.Cli.Configuration;
 using Mem1.Learner;
 using Mem1.Model.Checkpoints;
 
@@ -22,9 +23,10 @@ internal static class BenchCommand
               ./mem1 bench learner
               ./mem1 bench rollout --json
               ./mem1 bench retrieval --passages 100000
+              ./mem1 bench env
             """)
     {
-        Learner(), Rollout(), LearnerPass(), Retrieval(), RetrievalPass(),
+        Learner(), Rollout(), LearnerPass(), Retrieval(), RetrievalPass(), Environments(),
     };
 
     private static Command Learner()
@@ -159,6 +161,36 @@ internal static class BenchCommand
                 parse.GetValue(stage), parse.GetValue(passages), parse.GetValue(corpus)!.FullName, cancellationToken);
             Console.WriteLine(JsonSerializer.Serialize(row, BenchProcess.Json));
             return Task.FromResult(0);
+        });
+        return command;
+    }
+
+    private static Command Environments()
+    {
+        var count = new Option<int>("--environments")
+        {
+            Description = "Episodes open at once", HelpName = "N", DefaultValueFactory = _ => 10_000,
+        };
+        AtLeastOne(count);
+        var (json, output) = (Json(), Output());
+        var command = new Command(
+            "env",
+            """
+            Memory and speed of environments by themselves, on one thread: many episodes of WebShop side by side in the made-up shop, with
+            and without searching, and the worlds.
+
+            Examples:
+              ./mem1 bench env
+              ./mem1 bench env --environments 1000 --json | jq .bytes_each
+            """)
+        {
+            count, json, output,
+        };
+        command.SetAction(parse =>
+        {
+            var report = EnvironmentBench.Run(new ShopSection(), parse.GetValue(count), TimeSpan.FromSeconds(3), Progress);
+            Show(report, report.Table(), parse.GetValue(json), parse.GetValue(output));
+            return 0;
         });
         return command;
     }

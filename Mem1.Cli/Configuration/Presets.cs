@@ -107,6 +107,8 @@ internal static class Presets
             Name = "webshop",
             Environment = config.Environment with { Kind = EnvironmentKind.Webshop, MaxObjectives = 1 },
             Rollout = config.Rollout with { MaxObservationTokens = 1000, MaxNewTokens = 400 },
+            // A response holds long copies in a strict format; with 400 steps most episodes still ended by a broken one, measured.
+            Cloning = config.Cloning with { Steps = 1200 },
             Evaluation = config.Evaluation with { Objectives = [1] },
         };
     }

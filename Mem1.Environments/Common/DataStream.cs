@@ -71,9 +71,9 @@ internal sealed class DataStream : IDisposable
 
     /// <summary>Reads some bytes; 0 at the end of the file.</summary>
     /// <param name="into">Where to; not empty.</param>
-    /// <param name="line">The line that is read, for messages.</param>
+    /// <param name="line">The line that is read, for messages; null when lines say nothing.</param>
     /// <exception cref="DataFormatException">The file cannot be read or unpacked further.</exception>
-    public int Read(Span<byte> into, long line)
+    public int Read(Span<byte> into, long? line)
     {
         try
         {

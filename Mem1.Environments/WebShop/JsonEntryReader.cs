@@ -19,7 +19,7 @@ internal sealed class JsonEntryReader : IDisposable
     private static readonly JsonReaderOptions s_options = new() { CommentHandling = JsonCommentHandling.Disallow, MaxDepth = 64 };
 
     private readonly string _file;
-    private readonly FileStream _stream;
+    private readonly DataStream _stream;
     private readonly bool _isObject;
     private byte[] _buffer = new byte[BufferSize];
     private int _start, _end;
@@ -31,10 +31,19 @@ internal sealed class JsonEntryReader : IDisposable
     /// <param name="kind">What the file is, for messages.</param>
     /// <param name="isObject">Whether the root is an object, else an array.</param>
     public JsonEntryReader(string file, string kind, bool isObject)
+        : this(file, DataStream.Open(file, kind), kind, isObject)
+    {
+    }
+
+    /// <param name="file">Name for messages.</param>
+    /// <param name="data">Closed with this, or when this cannot be made.</param>
+    /// <param name="kind">What the file is, for messages.</param>
+    /// <param name="isObject">Whether the root is an object, else an array.</param>
+    public JsonEntryReader(string file, DataStream data, string kind, bool isObject)
     {
         _file = file;
         _isObject = isObject;
-        _stream = UserFile.Open(file, kind);
+        _stream = data;
         try
         {
             Fill();
@@ -177,7 +186,7 @@ internal sealed class JsonEntryReader : IDisposable
                 throw Fault($"an entry is longer than {LargestEntry >> 20} MiB");
             Array.Resize(ref _buffer, 2 * _buffer.Length);
         }
-        int read = _stream.Read(_buffer, _end, _buffer.Length - _end);
+        int read = _stream.Read(_buffer.AsSpan(_end), line: null);
         _end += read;
         _atEnd = read == 0;
     }

@@ -27,9 +27,12 @@ public sealed record ShopFilePaths
 /// <summary>Reads the published files.</summary>
 internal static class ShopFiles
 {
-    public static IEnumerable<ShopRecord> Records(string file)
+    public static IEnumerable<ShopRecord> Records(string file) => Records(new JsonEntryReader(file, "product file", isObject: false));
+
+    /// <summary>The records; the reader is disposed after the last.</summary>
+    public static IEnumerable<ShopRecord> Records(JsonEntryReader opened)
     {
-        using var reader = new JsonEntryReader(file, "product file", isObject: false);
+        using JsonEntryReader reader = opened;
         while (reader.Read() is { } document)
         {
             using (document)
@@ -53,8 +56,13 @@ internal static class ShopFiles
 
     public static Dictionary<string, ShopAttributes> Attributes(string file)
     {
-        var found = new Dictionary<string, ShopAttributes>(StringComparer.Ordinal);
         using var reader = new JsonEntryReader(file, "attribute file", isObject: true);
+        return Attributes(reader);
+    }
+
+    public static Dictionary<string, ShopAttributes> Attributes(JsonEntryReader reader)
+    {
+        var found = new Dictionary<string, ShopAttributes>(StringComparer.Ordinal);
         while (reader.Read() is { } document)
         {
             using (document)
@@ -131,24 +139,24 @@ internal static class ShopFiles
             return texts;
         }
 
-        public bool Has(string field) => _element.TryGetProperty(field, out _);
+        public bool Has(string field) => Get(field, out _);
 
         /// <summary>A string field; null counts as missing.</summary>
         public string Text(string field, string? missing = null)
         {
-            if (!_element.TryGetProperty(field, out JsonElement value) || value.ValueKind == JsonValueKind.Null)
+            if (!Get(field, out JsonElement value) || value.ValueKind == JsonValueKind.Null)
                 return missing ?? throw _reader.Fault("it is missing", _place + field);
             return String(_reader, value, _place + field);
         }
 
         public IReadOnlyList<string> Texts(string field) =>
-            _element.TryGetProperty(field, out JsonElement value)
+            Get(field, out JsonElement value)
                 ? Strings(_reader, value, _place + field)
                 : throw _reader.Fault("it is missing", _place + field);
 
         public IReadOnlyList<string> TextOrTexts(string field)
         {
-            if (!_element.TryGetProperty(field, out JsonElement value) || value.ValueKind == JsonValueKind.Null)
+            if (!Get(field, out JsonElement value) || value.ValueKind == JsonValueKind.Null)
                 return [];
             return value.ValueKind == JsonValueKind.String
                 ? [String(_reader, value, _place + field)]
@@ -158,7 +166,7 @@ internal static class ShopFiles
         /// <summary>A price text, or the list of numbers that a loaded record holds instead.</summary>
         public IReadOnlyList<double> Prices(string field)
         {
-            if (!_element.TryGetProperty(field, out JsonElement value))
+            if (!Get(field, out JsonElement value))
                 value = default;
             if (value.ValueKind == JsonValueKind.Array)
             {
@@ -184,7 +192,7 @@ internal static class ShopFiles
 
         public IReadOnlyList<(string Name, IReadOnlyList<string> Values)> Options(string field)
         {
-            if (!_element.TryGetProperty(field, out JsonElement value) || value.ValueKind is JsonValueKind.Null or JsonValueKind.String)
+            if (!Get(field, out JsonElement value) || value.ValueKind is JsonValueKind.Null or JsonValueKind.String)
                 return [];
             if (value.ValueKind != JsonValueKind.Object)
                 throw _reader.Fault($"a JSON object of option groups is expected but {Json.Describe(value)} is there", _place + field);
@@ -193,15 +201,41 @@ internal static class ShopFiles
             {
                 if (group.Value.ValueKind == JsonValueKind.Null)
                     continue;
-                string place = $"{_place}{field}.{group.Name}";
+                string name = Name(group, _place + field);
+                string place = $"{_place}{field}.{name}";
                 if (group.Value.ValueKind != JsonValueKind.Array)
                     throw _reader.Fault($"a list of options is expected but {Json.Describe(group.Value)} is there", place);
                 var values = new List<string>();
                 foreach (JsonElement option in group.Value.EnumerateArray())
                     values.Add(new Entry(_reader, option, $"{place}[{values.Count}].").Text("value"));
-                groups.Add((group.Name, values));
+                groups.Add((name, values));
             }
             return groups;
+        }
+
+        // Names are compared as they are unescaped, which fails on half of a surrogate pair.
+        private bool Get(string field, out JsonElement value)
+        {
+            try
+            {
+                return _element.TryGetProperty(field, out value);
+            }
+            catch (InvalidOperationException e)
+            {
+                throw _reader.Fault("a name in it is not well-formed Unicode", _place.Length > 0 ? _place[..^1] : null, e);
+            }
+        }
+
+        private string Name(JsonProperty property, string place)
+        {
+            try
+            {
+                return property.Name;
+            }
+            catch (InvalidOperationException e)
+            {
+                throw _reader.Fault("a name in it is not well-formed Unicode", place, e);
+            }
         }
 
         private static string String(JsonEntryReader reader, JsonElement value, string place)

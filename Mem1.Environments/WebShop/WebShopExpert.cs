@@ -92,9 +92,9 @@ public sealed partial class WebShopExpert : IExpert
             string action = Next(observation, out string thought);
             _turn++;
             string memory = _done.Count == 0 ? "Nothing done yet." : $"So far: {string.Join("; ", _done)}.";
-            _done.Add(action);
-            return WebShopText.Response(
-                AgentText.Neutralize(thought), AgentText.Neutralize($"{memory} Next: {action}"), AgentText.Neutralize(action));
+            // The action itself is kept beside the summary for a turn; keywords stand in the instruction anyway.
+            _done.Add(action.StartsWith("search[", StringComparison.Ordinal) ? "searched" : action);
+            return WebShopText.Response(AgentText.Neutralize(thought), AgentText.Neutralize(memory), AgentText.Neutralize(action));
         }
 
         private string Next(string? observation, out string thought)
