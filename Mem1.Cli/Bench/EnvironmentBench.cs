@@ -49,7 +49,8 @@ internal static class EnvironmentBench
 {
     private static readonly string[] s_walk =
     [
-        "click[{0}]", "click[description]", "click[< prev]", "click[features]", "click[< prev]", "click[< prev]", "click[next >]", "click[< prev]",
+        "click[{0}]", "click[description]", "click[< prev]", "click[features]", "click[< prev]", "click[< prev]", "click[next >]",
+        "click[< prev]",
     ];
 
     /// <summary>Measures.</summary>
