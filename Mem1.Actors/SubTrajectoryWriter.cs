@@ -54,7 +54,12 @@ internal static class SubTrajectoryWriter
                 F1 = { score.F1 },
                 Answer = score.Answer,
                 EnvironmentFailures = environmentFailures,
+                FormatReward = score.FormatReward,
             };
+        }
+        else
+        {
+            turn.TurnReward = (float)result.Reward;
         }
         return turn;
     }

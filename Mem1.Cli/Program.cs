@@ -27,6 +27,7 @@ internal static class Program
               ./mem1 learner                    train with workers elsewhere: ./mem1 rollout --learner 127.0.0.1:5050
               ./mem1 data convert --from squad --input train.json --corpus C.jsonl --tasks T.jsonl
               ./mem1 bench learner              updates per second and memory, against a dense mask and python3-torch
+              ./mem1 replay FILE                where a run that diverged first left the numbers
               ./mem1 shop                       look at WebShop as the agent sees it
               ./mem1 test                       run every test
             """)
@@ -38,6 +39,7 @@ internal static class Program
             RetrieverCommand.Create(),
             BenchCommand.Create(),
             ShopCommand.Create(),
+            ReplayCommand.Create(),
         };
         var parsed = root.Parse(args);
         // Help lists the commands below with a line each; their examples are for their own help.

@@ -39,6 +39,9 @@ public enum EpisodeEnd
 /// <param name="Answer">Text of the final answer; empty if there was none.</param>
 public sealed record EpisodeScore(double Reward, IReadOnlyList<double> ExactMatch, IReadOnlyList<double> F1, string Answer)
 {
+    /// <summary>The part of <see cref="Reward"/> that is for keeping or breaking the format alone; metrics show it apart.</summary>
+    public double FormatReward { get; init; }
+
     /// <summary>How many answers the final answer held; 0 if there was none. It should equal the number of objectives.</summary>
     public int AnswerCount { get; init; }
 }
@@ -48,7 +51,14 @@ public sealed record EpisodeScore(double Reward, IReadOnlyList<double> ExactMatc
 /// <param name="End">Whether and why the episode ended.</param>
 /// <param name="Score">Set exactly when <paramref name="End"/> is not <see cref="EpisodeEnd.None"/>.</param>
 /// <param name="Failures">Environment failures (a dead retriever, say) that became observations in this step.</param>
-public sealed record TurnResult(string Observation, EpisodeEnd End, EpisodeScore? Score, int Failures = 0);
+public sealed record TurnResult(string Observation, EpisodeEnd End, EpisodeScore? Score, int Failures = 0)
+{
+    /// <summary>
+    /// What a turn that does not end the episode earned by itself: it is trained on at the end of that turn, and the total reward of the
+    /// episode's score includes it.
+    /// </summary>
+    public double Reward { get; init; }
+}
 
 /// <summary>
 /// One episode of a multi-turn environment. Text in, text out: it knows nothing of tokens, models or actors.
@@ -94,6 +104,12 @@ public interface IEnvironmentFactory
 
     /// <summary>The tag that closes an observation; kept when an observation is clipped.</summary>
     string ObservationEnd { get; }
+
+    /// <summary>
+    /// An action that would answer the task rightly, as the agent would write it after its internal state; null when none is known. It
+    /// serves rewards for memory (ppo.shaping.answer_gain) and is never shown to the agent.
+    /// </summary>
+    string? RightAction(EnvironmentTask task) => null;
 
     /// <summary>Starts an episode. The same task and seed give the same episode for the same responses.</summary>
     IEnvironment Create(EnvironmentTask task, ulong seed);

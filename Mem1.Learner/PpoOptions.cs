@@ -4,7 +4,7 @@ namespace Mem1.Learner;
 /// <summary>How the learner turns trajectories into gradient steps.</summary>
 public sealed record PpoOptions
 {
-    private const double DefaultLambda = 0.97, DefaultValueLearningRate = 2e-3;
+    private const double DefaultLambda = 0.97, DefaultValueLearningRate = 2e-3, DefaultKlHorizon = 10_000;
 
     /// <summary>gae (with a critic), grpo, rloo (both need rollout.group_size) or reinforce_plus_plus.</summary>
     public AdvantageKind Estimator { get; init; } = AdvantageKind.Gae;
@@ -16,8 +16,24 @@ public sealed record PpoOptions
     public double Gamma { get; init; } = 1.0;
     /// <summary>Trace decay per step of time; gae only.</summary>
     public double Lambda { get; init; } = DefaultLambda;
-    /// <summary>Half-width of the policy's trust interval.</summary>
+    /// <summary>Half-width of the policy's trust interval; below 1 only, if ppo.clip_high is set.</summary>
     public double Clip { get; init; } = 0.2;
+    /// <summary>Width of the trust interval above 1 (clip-higher); 0 takes ppo.clip.</summary>
+    public double ClipHigh { get; init; }
+    /// <summary>Most that a token of negative advantage may weigh, as a ratio above 1 (dual clip); 0 is no bound.</summary>
+    public double DualClip { get; init; }
+    /// <summary>How tokens add up: token_mean, sequence_mean_token_sum or sequence_mean_token_mean; a sequence is an episode.</summary>
+    public LossAggregation Aggregation { get; init; } = LossAggregation.TokenMean;
+    /// <summary>What stands between the policy that sampled and the one in training: none, decoupled or truncated.</summary>
+    public OffPolicyCorrection OffPolicy { get; init; } = OffPolicyCorrection.None;
+    /// <summary>
+    /// Bound of the importance weight: decoupled drops tokens above it (0: none), truncated cuts weights to it (it must be set).
+    /// </summary>
+    public double ImportanceCap { get; init; }
+    /// <summary>What becomes of episodes that a limit ended (turns, tokens of a response, context): train, mask or penalise.</summary>
+    public OverlongEpisodes Overlong { get; init; } = OverlongEpisodes.Train;
+    /// <summary>What an episode that a limit ended costs; needs ppo.overlong penalise.</summary>
+    public double OverlongPenalty { get; init; }
     /// <summary>Half-width of the value's clipping; 0 turns it off.</summary>
     public double ValueClip { get; init; }
     /// <summary>Passes over a batch.</summary>
@@ -30,8 +46,20 @@ public sealed record PpoOptions
     public double EntropyCoefficient { get; init; } = 0.003;
     /// <summary>Weight of the k1 divergence from the reference policy subtracted from each token's reward; 0 needs no reference.</summary>
     public double KlRewardCoefficient { get; init; }
-    /// <summary>Weight of the k3 divergence from the reference policy in the loss; 0 needs no reference.</summary>
+    /// <summary>Whether a token's divergence in the reward counts only above 0, as in MEM1's code; that is biased.</summary>
+    public bool KlRewardClamp { get; init; }
+    /// <summary>Weight of the divergence from the reference policy in the loss; 0 needs no reference.</summary>
     public double KlLossCoefficient { get; init; }
+    /// <summary>How the divergence in the loss is estimated: k1, k2 or k3.</summary>
+    public KlEstimator KlLossEstimator { get; init; } = KlEstimator.K3;
+    /// <summary>Divergence per token, in nats, towards which the weights of the divergence are steered; 0 keeps them as they are.</summary>
+    public double KlTarget { get; init; }
+    /// <summary>Episodes over which the weights of the divergence may change by a fifth; needs ppo.kl_target.</summary>
+    public double KlHorizon { get; init; } = DefaultKlHorizon;
+    /// <summary>Rewards for how memory is kept.</summary>
+    public ShapingOptions Shaping { get; init; } = new();
+    /// <summary>Steps in a row that may be left out because loss or gradient is not finite, before the run stops.</summary>
+    public int MaxSkippedSteps { get; init; } = 3;
     /// <summary>Learning rate of the policy after warm-up.</summary>
     public double LearningRate { get; init; } = 6e-4;
     /// <summary>Learning rate of the value head.</summary>
@@ -77,6 +105,17 @@ public sealed record PpoOptions
         Check(Gamma is > 0 and <= 1, $"ppo.gamma is {Gamma}; it must be in (0, 1].");
         Check(Lambda is >= 0 and <= 1, $"ppo.lambda is {Lambda}; it must be in [0, 1].");
         Check(Clip is > 0 and < 1, $"ppo.clip is {Clip}; it must be in (0, 1).");
+        Check(ClipHigh is >= 0 and < 100, $"ppo.clip_high is {ClipHigh}; it must be in [0, 100).");
+        Check(DualClip == 0 || DualClip > 1 + Math.Max(Clip, ClipHigh),
+            $"ppo.dual_clip is {DualClip}; it bounds ratios beyond the trust interval, so it must be above 1 + ppo.clip and 1 + ppo.clip_high.");
+        Check(ImportanceCap == 0 || ImportanceCap >= 1, $"ppo.importance_cap is {ImportanceCap}; it must be 0 or at least 1.");
+        Check(ImportanceCap == 0 || OffPolicy != OffPolicyCorrection.None,
+            $"ppo.importance_cap is {ImportanceCap} but ppo.off_policy is none, so nothing is weighted.");
+        Check(ImportanceCap != 0 || OffPolicy != OffPolicyCorrection.Truncated,
+            "ppo.off_policy is truncated but ppo.importance_cap, at which weights are cut, is missing (2 is usual).");
+        Check(OverlongPenalty >= 0, $"ppo.overlong_penalty is {OverlongPenalty}; it must not be negative.");
+        Check((OverlongPenalty > 0) == (Overlong == OverlongEpisodes.Penalise),
+            "ppo.overlong penalise and ppo.overlong_penalty go together: set both or neither.");
         Check(ValueClip >= 0, $"ppo.value_clip is {ValueClip}; it must not be negative.");
         Check(Epochs >= 1, $"ppo.epochs is {Epochs}; it must be at least 1.");
         Check(MiniBatches >= 1, $"ppo.mini_batches is {MiniBatches}; it must be at least 1.");
@@ -84,6 +123,15 @@ public sealed record PpoOptions
         Check(EntropyCoefficient >= 0, $"ppo.entropy_coefficient is {EntropyCoefficient}; it must not be negative.");
         Check(KlRewardCoefficient >= 0, $"ppo.kl_reward_coefficient is {KlRewardCoefficient}; it must not be negative.");
         Check(KlLossCoefficient >= 0, $"ppo.kl_loss_coefficient is {KlLossCoefficient}; it must not be negative.");
+        Check(!KlRewardClamp || KlRewardCoefficient > 0, "ppo.kl_reward_clamp is on but ppo.kl_reward_coefficient is 0.");
+        Check(KlLossEstimator == KlEstimator.K3 || KlLossCoefficient > 0,
+            $"ppo.kl_loss_estimator is {KlLossEstimator.ToString().ToLowerInvariant()} but ppo.kl_loss_coefficient is 0.");
+        Check(KlTarget >= 0, $"ppo.kl_target is {KlTarget}; it must not be negative.");
+        Check(KlTarget == 0 || NeedsReference, "ppo.kl_target is set but both ppo.kl_reward_coefficient and ppo.kl_loss_coefficient are 0.");
+        Check(KlHorizon > 0, $"ppo.kl_horizon is {KlHorizon}; it must be above 0.");
+        Check(KlTarget > 0 || KlHorizon == DefaultKlHorizon, "ppo.kl_horizon is set but ppo.kl_target is 0.");
+        Check(MaxSkippedSteps >= 0, $"ppo.max_skipped_steps is {MaxSkippedSteps}; it must not be negative.");
+        errors.AddRange(Shaping.Validate());
         Check(LearningRate is > 0 and < 1, $"ppo.learning_rate is {LearningRate}; it must be in (0, 1).");
         Check(ValueLearningRate is > 0 and < 1, $"ppo.value_learning_rate is {ValueLearningRate}; it must be in (0, 1).");
         Check(WarmupUpdates >= 0, $"ppo.warmup_updates is {WarmupUpdates}; it must not be negative.");

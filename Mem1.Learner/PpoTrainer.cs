@@ -1,12 +1,18 @@
 // The learning step. Keeps:
 //  * only generated tokens enter advantages, whitening, losses and entropy;
 //  * behaviour log-probs are those the sampler stored, never recomputed;
-//  * a mini-batch's gradient is the mean over its tokens, whatever the micro-batches it was cut into;
+//  * a mini-batch's gradient is the mean over its tokens (or as ppo.aggregation says), whatever the micro-batches it was cut into;
+//  * a step whose loss or gradient is not finite moves nothing;
 //  * all randomness comes from (seed, update), so that resuming repeats exactly what going on would have done.
 using Mem1.Model;
 using static TorchSharp.torch;
 
 namespace Mem1.Learner;
+
+/// <summary>What a trainer remembers from update to update besides weights and moments.</summary>
+/// <param name="KlFactor">What the weights of the divergence from the reference are multiplied with.</param>
+/// <param name="SkippedInRow">Steps left out since the last one that was taken.</param>
+public sealed record TrainerState(double KlFactor, int SkippedInRow);
 
 /// <summary>PPO on masked trajectories (arXiv 1707.06347 on the turns of arXiv 2506.15841). Not thread-safe.</summary>
 public sealed class PpoTrainer : IDisposable
@@ -18,6 +24,9 @@ public sealed class PpoTrainer : IDisposable
     private readonly ulong _seed;
     private readonly IAdvantageEstimator _estimator;
     private readonly PpoObjective _objective;
+    private readonly IReadOnlyList<IRewardShaper> _shapers;
+    private readonly KlController _kl;
+    private int _skippedInRow;
 
     /// <summary>Takes ownership of the model and the reference.</summary>
     /// <param name="model">In training; must have a value head if the estimator needs a critic.</param>
@@ -35,6 +44,8 @@ public sealed class PpoTrainer : IDisposable
             throw new ArgumentException("The options ask for KL to a reference and none was given.", nameof(reference));
         (Model, _reference, _layout, _options, _temperature, _seed) = (model, reference, layout, options, temperature, seed);
         _objective = new PpoObjective(options);
+        _shapers = options.Shaping.CreateShapers();
+        _kl = new KlController(options.KlTarget, options.KlHorizon);
         Optimiser = new FlatAdamW(model.Parameters, options.Beta1, options.Beta2);
     }
 
@@ -44,14 +55,28 @@ public sealed class PpoTrainer : IDisposable
     /// <summary>Its optimiser, for checkpoints.</summary>
     public FlatAdamW Optimiser { get; }
 
+    /// <summary>What it has to remember from update to update besides weights and moments.</summary>
+    public TrainerState State
+    {
+        get => new(_kl.Factor, _skippedInRow);
+        set => (_kl.Factor, _skippedInRow) = (value.KlFactor, value.SkippedInRow);
+    }
+
     /// <summary>Learns from one batch.</summary>
-    /// <param name="batch">Finished trajectories, none of them for evaluation.</param>
+    /// <param name="sampled">Finished trajectories, none of them for evaluation.</param>
     /// <param name="update">Number of the update, from 1.</param>
     /// <param name="policyVersion">Version of the weights before the update.</param>
-    public UpdateStatistics Update(IReadOnlyList<Trajectory> batch, long update, long policyVersion)
+    /// <exception cref="DivergedException">
+    /// More steps in a row than the options allow had a loss or gradient that is not finite; weights and moments are those before them.
+    /// </exception>
+    public UpdateStatistics Update(IReadOnlyList<Trajectory> sampled, long update, long policyVersion)
     {
-        if (batch.Count == 0) throw new ArgumentException("An update needs at least one trajectory.", nameof(batch));
-        if (batch.Any(t => t.Evaluation)) throw new ArgumentException("Evaluation episodes are never trained on.", nameof(batch));
+        if (sampled.Count == 0) throw new ArgumentException("An update needs at least one trajectory.", nameof(sampled));
+        if (sampled.Any(t => t.Evaluation)) throw new ArgumentException("Evaluation episodes are never trained on.", nameof(sampled));
+        IReadOnlyList<Trajectory> batch = _options.Overlong == OverlongEpisodes.Mask ? [.. sampled.Where(t => !t.EndedByLimit)] : sampled;
+        var health = new UpdateHealth { MaskedEpisodes = sampled.Count - batch.Count };
+        var sums = new ObjectiveSums();
+        if (batch.Count == 0) return sums.Means(double.NaN, double.NaN, null, 0, 0, health);
 
         // 1. Score what was sampled under the current weights: values for the advantages, log-probs for the parity gauge.
         var scores = Scoring.Score(Model, _layout, batch, _temperature, _options.MicroBatchTokens, _estimator.NeedsCritic);
@@ -61,13 +86,14 @@ public sealed class PpoTrainer : IDisposable
 
         // 2. Rewards per token, and what the estimator makes of them.
         var prepared = new PreparedBatch(batch, scores, reference);
+        var rewards = Rewards(prepared);
         var values = _estimator.NeedsCritic ? scores.Select(s => Array.ConvertAll(s.Values, v => (double)v)).ToList() : null;
-        prepared.Take(_estimator.Estimate(new RewardedBatch(batch, Rewards(prepared), values)));
+        var estimate = _estimator.Estimate(new RewardedBatch(batch, rewards.PerToken, values));
+        prepared.Take(estimate);
 
         // 3. Clipped steps over shuffled mini-batches of whole trajectories.
-        var sums = new ObjectiveSums();
         double norms = 0;
-        long steps = 0;
+        int steps = 0, skipped = 0;
         for (var epoch = 0; epoch < _options.Epochs; epoch++)
         {
             var order = Shuffled(batch.Count, update, epoch);
@@ -75,62 +101,95 @@ public sealed class PpoTrainer : IDisposable
             for (var part = 0; part < parts; part++)
             {
                 var members = order[(part * batch.Count / parts)..((part + 1) * batch.Count / parts)];
-                Step(members);
+                if (Step(members))
+                {
+                    _skippedInRow = 0;
+                    continue;
+                }
+
+                skipped++;
+                if (++_skippedInRow > _options.MaxSkippedSteps)
+                {
+                    throw new DivergedException(
+                        _skippedInRow, prepared.Save(update, policyVersion, members, _kl.Factor), Model.Parameters.Snapshot(policyOnly: false));
+                }
             }
         }
 
-        return new UpdateStatistics(
-            sums.Policy / sums.Tokens, sums.Value / sums.Tokens, sums.Entropy / sums.Tokens, sums.Kl / sums.Tokens,
-            sums.ReferenceKl / sums.Tokens, sums.Clipped / sums.Tokens, norms / steps, prepared.ExplainedVariance(),
-            prepared.Parity(policyVersion),
-            policyVersion - batch.Min(t => t.OldestVersion),
-            batch.Sum(t => (long)t.GeneratedTokens));
+        _kl.Observe(prepared.ReferenceDivergence(), batch.Count);
+        return sums.Means(
+            norms / steps, prepared.ExplainedVariance(), prepared.Parity(policyVersion), policyVersion - batch.Min(t => t.OldestVersion),
+            batch.Sum(t => (long)t.GeneratedTokens),
+            health with
+            {
+                AdvantageMean = estimate.Mean, AdvantageDeviation = estimate.Deviation, Rewards = rewards.Parts, SkippedSteps = skipped,
+                KlFactor = _options.KlTarget > 0 ? _kl.Factor : null,
+            });
 
-        void Step(int[] members)
+        // One optimiser step; false when loss or gradient is not finite, and then nothing has moved.
+        bool Step(int[] members)
         {
             var turns = members.SelectMany(i => Enumerable.Range(0, batch[i].Turns.Count).Select(j => new TurnReference(i, j)));
-            long tokens = members.Sum(i => (long)batch[i].GeneratedTokens);
+            var normaliser = prepared.Normaliser(members, _options.Aggregation);
+            var own = new ObjectiveSums();
             foreach (var pass in _layout.Split(batch, turns, _options.MicroBatchTokens))
             {
                 using var scope = NewDisposeScope();
                 var hidden = Scoring.Select(Model, pass);
                 var all = Scoring.LogSoftmax(Model, hidden, _temperature);
                 var terms = _objective.Of(
-                    prepared.Pick(pass, Model.Parameters.Values.device), Scoring.Chosen(all, pass), PpoLoss.Entropy(all),
-                    _estimator.NeedsCritic ? Model.Values(hidden) : null);
-                (terms.Loss / (double)tokens).backward();
-                sums.Add(terms);
+                    prepared.Pick(pass, _options, Model.Parameters.Values.device), Scoring.Chosen(all, pass), PpoLoss.Entropy(all),
+                    _estimator.NeedsCritic ? Model.Values(hidden) : null, _kl.Factor);
+                if (!terms.IsFinite(_estimator.NeedsCritic))
+                {
+                    Optimiser.DropGradients();
+                    return false;
+                }
+
+                (terms.Loss / normaliser).backward();
+                own.Add(terms);
             }
 
-            steps++;
             var rate = _options.PolicyLearningRate(update);
-            norms += Optimiser.Step(group => group switch
-            {
-                ParameterGroup.Value when !_estimator.NeedsCritic => null,
-                ParameterGroup.Value => new StepSettings(_options.ValueLearningRate, 0, _options.GradientClip),
-                _ when rate == 0 => null, // the critic catches up first; the policy's moments stay untouched too
-                ParameterGroup.PolicyMatrix => new StepSettings(rate, _options.WeightDecay, _options.GradientClip),
-                _ => new StepSettings(rate, 0, _options.GradientClip),
-            });
+            var taken = Optimiser.TryStep(
+                group => group switch
+                {
+                    ParameterGroup.Value when !_estimator.NeedsCritic => null,
+                    ParameterGroup.Value => new StepSettings(_options.ValueLearningRate, 0, _options.GradientClip),
+                    _ when rate == 0 => null, // the critic catches up first; the policy's moments stay untouched too
+                    ParameterGroup.PolicyMatrix => new StepSettings(rate, _options.WeightDecay, _options.GradientClip),
+                    _ => new StepSettings(rate, 0, _options.GradientClip),
+                },
+                out var norm);
+            if (!taken) return false;
+            sums.Add(own);
+            norms += norm;
+            steps++;
+            return true;
         }
     }
 
-    /// <summary>The episode's reward at its last token, and what divergence from the reference costs at each.</summary>
-    private List<double[]> Rewards(PreparedBatch prepared)
+    /// <summary>What the environment paid, what divergence from the reference costs, and what is added for length and memory.</summary>
+    private TokenRewards Rewards(PreparedBatch prepared)
     {
-        var all = new List<double[]>(prepared.Trajectories.Count);
-        for (var i = 0; i < prepared.Trajectories.Count; i++)
+        var batch = prepared.Trajectories;
+        var rewards = new TokenRewards(batch);
+        if (prepared.Reference is { } reference && _options.KlRewardCoefficient > 0)
         {
-            var behaviour = prepared.Behaviour[i];
-            var rewards = new double[behaviour.Length];
-            if (prepared.Reference is { } reference)
-                for (var t = 0; t < rewards.Length; t++)
-                    rewards[t] = -_options.KlRewardCoefficient * (behaviour[t] - reference[i][t]);
-            rewards[^1] += prepared.Trajectories[i].Reward;
-            all.Add(rewards);
+            var weight = _options.KlRewardCoefficient * _kl.Factor;
+            rewards.Add("kl", [.. prepared.Behaviour.Select((b, i) => b.Zip(reference[i], (p, q) =>
+                -weight * (_options.KlRewardClamp ? Math.Max(0, p - q) : p - q)).ToArray())]);
         }
 
-        return all;
+        if (_options.Overlong == OverlongEpisodes.Penalise)
+            rewards.AddAtEnd("overlong", [.. batch.Select(t => t.EndedByLimit ? -_options.OverlongPenalty : 0)]);
+        foreach (var shaper in _shapers)
+        {
+            rewards.Add(shaper.Name, shaper.Shape(batch, made =>
+                [.. Scoring.Score(Model, new SegmentsLayout(), made, 1, _options.MicroBatchTokens, values: false).Select(s => s.LogProbs)]));
+        }
+
+        return rewards;
     }
 
     /// <inheritdoc/>

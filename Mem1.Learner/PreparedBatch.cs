@@ -11,8 +11,13 @@ namespace Mem1.Learner;
 /// <param name="OldValues">Of the critic when the batch was scored; null without one.</param>
 /// <param name="Returns">What the critic should say; null without one.</param>
 /// <param name="ReferenceLogProbs">Of the reference policy; null without one.</param>
+/// <param name="ProximalLogProbs">Of the policy the update starts from, where the trust interval lies about it; else null.</param>
+/// <param name="Importance">Weights of the policy loss; null when all are 1.</param>
+/// <param name="Shares">Weights of all losses; null when all are 1.</param>
+/// <param name="IsState">Whether a token is internal state (else of an action).</param>
 internal sealed record PickedTokens(
-    Tensor OldLogProbs, Tensor Advantages, Tensor? OldValues, Tensor? Returns, Tensor? ReferenceLogProbs);
+    Tensor OldLogProbs, Tensor Advantages, Tensor? OldValues, Tensor? Returns, Tensor? ReferenceLogProbs, Tensor? ProximalLogProbs,
+    Tensor? Importance, Tensor? Shares, bool[] IsState);
 
 /// <summary>A batch that is scored and, after <see cref="Take"/>, estimated.</summary>
 internal sealed class PreparedBatch
@@ -38,18 +43,40 @@ internal sealed class PreparedBatch
     public IReadOnlyList<float[]> Behaviour { get; }
 
     /// <summary>Log-probs of the reference policy; null without one.</summary>
-    public IReadOnlyList<float[]>? Reference { get; }
+    public IReadOnlyList<float[]>? Reference { get; private init; }
+
+    /// <summary>A batch as it was in a saved step.</summary>
+    public static PreparedBatch Of(SavedStep step) => new(step.Trajectories, step.Scores, null)
+    {
+        Reference = step.Reference, _advantages = step.Advantages, _returns = step.Returns,
+    };
+
+    /// <summary>A step over some of the trajectories, to be written down.</summary>
+    public SavedStep Save(long update, long policyVersion, IReadOnlyList<int> members, double klFactor) => new()
+    {
+        Update = update, PolicyVersion = policyVersion, Members = members, KlFactor = klFactor, Trajectories = Trajectories, Scores = Scores,
+        Reference = Reference, Advantages = _advantages, Returns = _returns,
+    };
 
     public void Take(AdvantageEstimate estimate) => (_advantages, _returns) = (estimate.Advantages, estimate.Returns);
 
     /// <summary>The numbers of a pass, on the model's device; they belong to the caller's dispose scope.</summary>
-    public PickedTokens Pick(LayoutBatch pass, Device device)
+    public PickedTokens Pick(LayoutBatch pass, PpoOptions options, Device device)
     {
+        var decoupled = options.OffPolicy != OffPolicyCorrection.None;
         return new PickedTokens(
             Gather((i, k) => Behaviour[i][k]), Gather((i, k) => (float)_advantages[i][k]),
             _returns is null ? null : Gather((i, k) => Scores[i].Values[k]),
             _returns is { } returns ? Gather((i, k) => (float)returns[i][k]) : null,
-            Reference is { } reference ? Gather((i, k) => reference[i][k]) : null);
+            Reference is { } reference ? Gather((i, k) => reference[i][k]) : null,
+            decoupled ? Gather((i, k) => Scores[i].LogProbs[k]) : null,
+            decoupled ? Gather((i, k) => Importance(Scores[i].LogProbs[k] - Behaviour[i][k], options)) : null,
+            options.Aggregation == LossAggregation.SequenceMeanTokenMean ? Gather((i, _) => 1f / Behaviour[i].Length) : null,
+            [.. pass.Turns.SelectMany(t =>
+            {
+                var turn = Trajectories[t.Trajectory].Turns[t.Turn];
+                return Enumerable.Range(0, turn.Generated.Length).Select(k => k < turn.StateLength);
+            })]);
 
         Tensor Gather(Func<int, int, float> of) => torch.tensor(
             pass.Turns.SelectMany(t => Enumerable
@@ -57,6 +84,15 @@ internal sealed class PreparedBatch
                 .Select(k => of(t.Trajectory, k))).ToArray(),
             dtype: ScalarType.Float32, device: device);
     }
+
+    /// <summary>What the summed losses of some trajectories are divided by.</summary>
+    public double Normaliser(IReadOnlyCollection<int> members, LossAggregation aggregation) =>
+        aggregation == LossAggregation.TokenMean ? members.Sum(i => (long)Behaviour[i].Length) : members.Count;
+
+    /// <summary>Mean k1 divergence per token of the policy that sampled from the reference; no number without one.</summary>
+    public double ReferenceDivergence() => Reference is null
+        ? double.NaN
+        : Behaviour.Zip(Reference).SelectMany(p => p.First.Zip(p.Second, (b, r) => (double)(b - r))).Average();
 
     /// <summary>max |log-prob learner - log-prob sampler| over tokens of a version; null when there is none.</summary>
     public double? Parity(long policyVersion)
@@ -74,6 +110,15 @@ internal sealed class PreparedBatch
         }
 
         return worst;
+    }
+
+    /// <summary>proximal / behaviour, bounded as the options say.</summary>
+    internal static float Importance(float logRatio, PpoOptions options)
+    {
+        // The bound keeps the exponential finite; no cap is anywhere near it.
+        var weight = MathF.Exp(Math.Clamp(logRatio, -20, 20));
+        if (options.ImportanceCap <= 0 || weight <= options.ImportanceCap) return weight;
+        return options.OffPolicy == OffPolicyCorrection.Truncated ? (float)options.ImportanceCap : 0;
     }
 
     /// <summary>1 - Var(return - value) / Var(return); 0 when returns do not vary, no number without a critic.</summary>

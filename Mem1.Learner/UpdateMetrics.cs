@@ -72,7 +72,26 @@ public sealed record UpdateMetrics
             json.WriteNumber("live_tensors", LiveTensors);
             json.WriteNumber("rss_bytes", RssBytes);
             Write("seconds", Math.Round(Seconds, 3));
+            WriteHealth(Statistics.Health);
             json.WriteEndObject();
+
+            void WriteHealth(UpdateHealth health)
+            {
+                Write("clip_fraction_low", health.ClipFractionLow);
+                Write("clip_fraction_high", health.ClipFractionHigh);
+                Write("ratio_max", health.RatioMax);
+                Write("ratio_p99", health.RatioP99);
+                Write("ratio_p01", health.RatioP01);
+                Write("kl_k3", health.KlK3);
+                Write("entropy_state", health.StateEntropy);
+                Write("entropy_action", health.ActionEntropy);
+                Write("advantage_mean", health.AdvantageMean);
+                Write("advantage_std", health.AdvantageDeviation);
+                foreach (var (part, mean) in health.Rewards.OrderBy(r => r.Key, StringComparer.Ordinal)) Write($"reward_{part}", mean);
+                if (health.KlFactor is { } factor) Write("kl_factor", factor);
+                json.WriteNumber("skipped_updates", health.SkippedSteps);
+                json.WriteNumber("masked_episodes", health.MaskedEpisodes);
+            }
 
             void Write(string name, double value)
             {

@@ -143,6 +143,19 @@ internal sealed class RunFolder : IDisposable
         }
     }
 
+    /// <summary>Keeps a step that diverged, with the model as it was: what <c>mem1 replay</c> reads.</summary>
+    /// <returns>The file of the step.</returns>
+    public string SaveDiverged(Checkpoint model, SavedStep step)
+    {
+        var target = Path.Combine(FullPath, "diverged", $"update-{step.Update}");
+        if (Directory.Exists(target)) Directory.Delete(target, recursive: true); // of an earlier try of the same update
+        Directory.CreateDirectory(target);
+        model.WriteInto(target);
+        var path = Path.Combine(target, "step.json");
+        step.Write(path);
+        return path;
+    }
+
     /// <summary>Keeps the evaluations of a finished run.</summary>
     public void WriteEvaluation(long update, EvaluationResult? before, EvaluationResult after) => AtomicFile.WriteText(
         EvaluationPath, JsonSerializer.Serialize(new { Update = update, Before = before, After = after }, Readable) + "\n");

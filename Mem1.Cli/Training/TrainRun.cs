@@ -9,6 +9,7 @@ using System.Text.Json;
 using Mem1.Cli.Commands;
 using Mem1.Cli.Configuration;
 using Mem1.Cli.Output;
+using Mem1.Environments;
 using Mem1.Learner;
 using Mem1.Model;
 using Mem1.Model.Checkpoints;
@@ -32,6 +33,9 @@ internal sealed class TrainRun(
 
     // Numbers that keep the random streams of the purposes apart.
     private const ulong TrainingTasks = 1, HeldOutTasks = 2, CloningTasks = 3, Objectives = 4, GroupSampling = 5;
+
+    // Under which a checkpoint keeps what the trainer remembers.
+    private const string TrainerKey = "trainer";
 
     private readonly Stopwatch _elapsed = Stopwatch.StartNew();
     private long _peakRss;
@@ -198,6 +202,7 @@ internal sealed class TrainRun(
                 TrainingCheckpoint.FindLatest(folder.Checkpoints)!, trainer.Optimiser, state);
         }
 
+        if (state.Extra.TryGetValue(TrainerKey, out var remembered)) trainer.State = remembered.Deserialize<TrainerState>()!;
         folder.TruncateAfter(state.Update);
         var publisher = new WeightPublisher(weights => Safetensors.ToBytes(weights, config.Learner.WeightsDtype));
         publisher.Publish(decoder.Parameters.Snapshot(policyOnly: true), state.PolicyVersion);
@@ -227,7 +232,8 @@ internal sealed class TrainRun(
         var done = state.Update;
         TrainingState StateAt(long update) => new()
         {
-            Update = update, PolicyVersion = publisher.Version, OptimiserSteps = [.. trainer.Optimiser.Steps], Extra = extra,
+            Update = update, PolicyVersion = publisher.Version, OptimiserSteps = [.. trainer.Optimiser.Steps],
+            Extra = new Dictionary<string, JsonElement>(extra) { [TrainerKey] = JsonSerializer.SerializeToElement(trainer.State) },
         };
 
         void Save(long update) => TrainingCheckpoint.Save(
@@ -239,7 +245,7 @@ internal sealed class TrainRun(
         long environmentFailures = 0;
         var loop = new TrainingLoop(ledger, publisher, trainer, new TrainingLoopOptions
         {
-            Tasks = update => TasksOf(environment, update),
+            Tasks = update => TasksOf(environment, update, tokenizer),
             Sampling = (finished, of) => reporter.Sampling(done + 1, finished, of),
             Updated = (metrics, batch) =>
             {
@@ -263,7 +269,18 @@ internal sealed class TrainRun(
                 }
             },
         });
-        done = Math.Max(state.Update, loop.Run(state.Update + 1, last, session.Ended));
+        try
+        {
+            done = Math.Max(state.Update, loop.Run(state.Update + 1, last, session.Ended));
+        }
+        catch (DivergedException e)
+        {
+            var path = folder.SaveDiverged(model with { Weights = e.Weights }, e.Step);
+            throw new LearnerException(
+                $"{e.Message} The step is saved, and ./mem1 replay {path} finds where it broke; then go on from the last checkpoint with "
+                + $"another setting, for example: {folder.ResumeCommand} --set ppo.learning_rate={config.Ppo.LearningRate / 2}", e);
+        }
+
         if (done > saved) Save(done);
         session.ThrowIfWorkerFailed();
 
@@ -301,7 +318,7 @@ internal sealed class TrainRun(
         return 0;
     }
 
-    private List<TaskRequest> TasksOf(EnvironmentSet environment, long update)
+    private List<TaskRequest> TasksOf(EnvironmentSet environment, long update, ITokenizer tokenizer)
     {
         var requests = new List<TaskRequest>(config.Rollout.EpisodesPerUpdate);
         var group = config.Rollout.GroupSize;
@@ -317,11 +334,18 @@ internal sealed class TrainRun(
             {
                 SamplingSeed = group == 1 ? null : Seeds.Mix(config.Seed, GroupSampling, (ulong)index, (ulong)(i % group)),
                 Group = group == 1 ? "" : $"u{update}-{i / group}",
+                RightAnswer = config.Ppo.Shaping.AnswerGain > 0 ? RightAnswer(environment, task, tokenizer) : [],
             });
         }
 
         return requests;
     }
+
+    private static int[] RightAnswer(EnvironmentSet environment, EnvironmentTask task, ITokenizer tokenizer) =>
+        environment.Factory.RightAction(task) is { } action
+            ? tokenizer.Encode(action)
+            : throw new UserErrorException(
+                $"ppo.shaping.answer_gain is set but the environment {environment.Factory.Name} does not know the right answers of its tasks.");
 
     private EvaluationResult? Evaluate(EnvironmentSet environment, TaskLedger ledger, string when, CancellationToken cancellationToken)
     {

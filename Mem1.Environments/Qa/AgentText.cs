@@ -4,6 +4,7 @@
 using System.Text;
 using System.Text.RegularExpressions;
 using Mem1.Environments.Retrieval;
+using Mem1.Environments.Scoring;
 
 namespace Mem1.Environments.Qa;
 
@@ -20,6 +21,10 @@ internal static partial class AgentText
     public const string OpenEnd = "</open>";
     public const string InformationStart = "<information>";
     public const string InformationEnd = "</information>";
+
+    /// <summary>An answer block that every objective's first golden answer is in.</summary>
+    public static string RightAnswer(EnvironmentTask task) =>
+        $"{AnswerStart}{string.Join($"{AnswerScorer.Separator} ", task.Objectives.Select(o => o.GoldenAnswers[0]))}{AnswerEnd}";
 
     /// <summary>
     /// Puts a space after every '&lt;' that a tag or a tokenizer's special token could begin with, and into "[HINT]". "&lt; answer>" is no

@@ -44,6 +44,9 @@ public sealed class RetrievalQaFactory : IEnvironmentFactory
     public string InternalStateEnd => AgentText.ThinkEnd;
 
     /// <inheritdoc/>
+    public string? RightAction(EnvironmentTask task) => AgentText.RightAnswer(task);
+
+    /// <inheritdoc/>
     public string ObservationEnd => AgentText.InformationEnd;
 
     /// <inheritdoc/>
@@ -131,10 +134,12 @@ internal sealed class QaEpisode(EnvironmentTask task, RetrievalQaOptions options
     {
         _ended = true;
         AnswerScore score = AnswerScorer.Score(answer, task.Objectives);
-        double reward = end is EpisodeEnd.InvalidFormat or EpisodeEnd.Length
-            ? options.InvalidFormatReward
-            : options.Reward.Reward(score.ExactMatch);
-        var episode = new EpisodeScore(reward, score.ExactMatch, score.F1, answer ?? "") { AnswerCount = score.AnswerCount };
+        bool broken = end is EpisodeEnd.InvalidFormat or EpisodeEnd.Length;
+        double reward = broken ? options.InvalidFormatReward : options.Reward.Reward(score.ExactMatch);
+        var episode = new EpisodeScore(reward, score.ExactMatch, score.F1, answer ?? "")
+        {
+            AnswerCount = score.AnswerCount, FormatReward = broken ? reward : 0,
+        };
         return new TurnResult("", end, episode);
     }
 

@@ -149,6 +149,9 @@ public sealed class EnvironmentMix
 
         public string ObservationEnd => parts[0].Factory.ObservationEnd;
 
+        public string? RightAction(EnvironmentTask task) =>
+            _factories.TryGetValue(task.Environment, out var factory) ? factory.RightAction(task) : null;
+
         public IEnvironment Create(EnvironmentTask task, ulong seed) => _factories.TryGetValue(task.Environment, out var factory)
             ? factory.Create(task, seed)
             : throw new ArgumentException(

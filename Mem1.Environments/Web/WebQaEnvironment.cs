@@ -47,6 +47,9 @@ public sealed class WebQaFactory : IEnvironmentFactory
     public string InternalStateEnd => AgentText.ThinkEnd;
 
     /// <inheritdoc/>
+    public string? RightAction(EnvironmentTask task) => AgentText.RightAnswer(task);
+
+    /// <inheritdoc/>
     public string ObservationEnd => AgentText.InformationEnd;
 
     /// <inheritdoc/>

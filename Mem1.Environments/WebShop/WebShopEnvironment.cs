@@ -127,11 +127,13 @@ internal sealed class WebShopEnvironment : IEnvironment
     {
         _ended = true;
         double earned = end == EpisodeEnd.Answered ? _session.Verdict!.Reward : 0;
-        double reward = end is EpisodeEnd.InvalidFormat or EpisodeEnd.Length ? _options.InvalidFormatReward : earned;
+        bool broken = end is EpisodeEnd.InvalidFormat or EpisodeEnd.Length;
+        double reward = broken ? _options.InvalidFormatReward : earned;
         string bought = end == EpisodeEnd.Answered ? $"{_session.Product.Asin} {PythonText.JsonObject(_session.Options)}" : "";
         return new TurnResult("", end, new EpisodeScore(reward, [earned == 1 ? 1 : 0], [earned], bought)
         {
             AnswerCount = end == EpisodeEnd.Answered ? 1 : 0,
+            FormatReward = broken ? reward : 0,
         });
     }
 

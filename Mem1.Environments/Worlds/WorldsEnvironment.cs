@@ -42,6 +42,14 @@ public sealed class WorldsEnvironmentFactory : IEnvironmentFactory
     public string ObservationEnd => WorldsVocabulary.InformationEnd;
 
     /// <inheritdoc/>
+    public string? RightAction(EnvironmentTask task)
+    {
+        var entries = string.Join(
+            $" {WorldsVocabulary.Separator} ", task.Objectives.Select(o => $"{o.Question} {o.GoldenAnswers[0]}"));
+        return $"{WorldsVocabulary.Answer} {entries} {WorldsVocabulary.AnswerEnd}";
+    }
+
+    /// <inheritdoc/>
     /// <exception cref="ArgumentException">The task is not one of this family.</exception>
     public IEnvironment Create(EnvironmentTask task, ulong seed) => new WorldsEnvironment(new World(task, seed, _options), _options);
 }
@@ -97,8 +105,12 @@ internal sealed class WorldsEnvironment(World world, WorldsOptions options) : IE
     {
         _ended = true;
         double[] right = WorldsAction.Score(answer ?? [], world.Asked, out int entries);
-        double reward = end is EpisodeEnd.InvalidFormat or EpisodeEnd.Length ? options.InvalidFormatReward : right.Average();
-        var score = new EpisodeScore(reward, right, right, string.Join(' ', answer ?? [])) { AnswerCount = entries };
+        bool broken = end is EpisodeEnd.InvalidFormat or EpisodeEnd.Length;
+        double reward = broken ? options.InvalidFormatReward : right.Average();
+        var score = new EpisodeScore(reward, right, right, string.Join(' ', answer ?? []))
+        {
+            AnswerCount = entries, FormatReward = broken ? reward : 0,
+        };
         return new TurnResult("", end, score);
     }
 

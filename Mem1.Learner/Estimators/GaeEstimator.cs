@@ -24,7 +24,6 @@ public sealed class GaeEstimator(double gamma, double lambda, CreditTime time = 
             returns.Add(r);
         }
 
-        Advantages.Whiten(advantages);
-        return new AdvantageEstimate(advantages, returns);
+        return AdvantageEstimate.Of(advantages, returns, whiten: true);
     }
 }

@@ -59,6 +59,6 @@ internal static class Groups
             for (var k = 0; k < members.Length; k++) Array.Fill(result[members[k]], found[k]);
         }
 
-        return new AdvantageEstimate(result, Returns: null);
+        return AdvantageEstimate.Of(result, returns: null, whiten: false);
     }
 }

@@ -17,7 +17,6 @@ public sealed class ReinforcePlusPlusEstimator(double gamma, CreditTime time = C
         // GAE with lambda 1 and a critic that says 0 everywhere is the plain return.
         var returns = batch.Rewards.Select((r, i) =>
             Advantages.Gae(r, new double[r.Length], gamma, lambda: 1, Clock.Ticks(batch.Trajectories[i], time)).Returns).ToList();
-        Advantages.Whiten(returns);
-        return new AdvantageEstimate(returns, Returns: null);
+        return AdvantageEstimate.Of(returns, returns: null, whiten: true);
     }
 }

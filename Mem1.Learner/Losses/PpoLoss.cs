@@ -18,12 +18,42 @@ public enum KlEstimator
     K3,
 }
 
+/// <summary>The policy loss of each token.</summary>
+/// <param name="Loss">[N]; carries the gradient.</param>
+/// <param name="Ratio">[N] policy in training over trusted policy.</param>
+/// <param name="Clipped">[N] whether the bound of the trust interval decided.</param>
+public readonly record struct PolicyTokens(Tensor Loss, Tensor Ratio, Tensor Clipped);
+
 /// <summary>The clipped losses of PPO (Schulman et al., arXiv 1707.06347).</summary>
 public static class PpoLoss
 {
     // Bound of differences of log-probs before exp: at 20 a ratio is 5e8, far beyond any trust interval, while at 89 it is infinite in
     // single precision and its gradient, 0 times infinity, would be no number.
     private const double MaxLogRatio = 20;
+
+    /// <summary>
+    /// Per token -min(ratio A, clip(ratio, 1 - low, 1 + high) A), with ratio the policy in training over the policy whose neighbourhood is
+    /// trusted.
+    /// </summary>
+    /// <param name="logProbs">[N] of the policy in training; carries the gradient.</param>
+    /// <param name="oldLogProbs">[N] of the policy at the centre of the trust interval.</param>
+    /// <param name="advantages">[N].</param>
+    /// <param name="low">Width of the trust interval below 1.</param>
+    /// <param name="high">Width above 1; wider than below leaves unlikely tokens room to grow (clip-higher, DAPO, arXiv 2503.14476).</param>
+    /// <param name="dual">
+    /// Bound of the loss of a token of negative advantage, in multiples of the advantage (dual clip, Ye et al., arXiv 1912.09729): a token
+    /// whose ratio exploded would otherwise drown the batch. 0 is none.
+    /// </param>
+    public static PolicyTokens PolicyTokens(
+        Tensor logProbs, Tensor oldLogProbs, Tensor advantages, double low, double high, double dual)
+    {
+        var ratio = torch.exp(torch.clamp(logProbs - oldLogProbs, -MaxLogRatio, MaxLogRatio));
+        var plain = -advantages * ratio;
+        var clipped = -advantages * torch.clamp(ratio, 1.0 - low, 1.0 + high);
+        var loss = torch.maximum(plain, clipped);
+        if (dual > 0) loss = torch.where(advantages.lt(0), torch.minimum(loss, -advantages * dual), loss);
+        return new PolicyTokens(loss, ratio, clipped.gt(plain));
+    }
 
     /// <summary>-sum min(ratio A, clip(ratio, 1 - c, 1 + c) A), and how many tokens the clipped branch decided.</summary>
     /// <param name="logProbs">[N] of the policy in training; carries the gradient.</param>
@@ -33,10 +63,21 @@ public static class PpoLoss
     /// <returns>Two scalars: the summed loss and the count.</returns>
     public static (Tensor Loss, Tensor Clipped) Policy(Tensor logProbs, Tensor oldLogProbs, Tensor advantages, double clip)
     {
-        var ratio = torch.exp(torch.clamp(logProbs - oldLogProbs, -MaxLogRatio, MaxLogRatio));
-        var plain = -advantages * ratio;
-        var clipped = -advantages * torch.clamp(ratio, 1.0 - clip, 1.0 + clip);
-        return (torch.maximum(plain, clipped).sum(), clipped.gt(plain).sum());
+        var tokens = PolicyTokens(logProbs, oldLogProbs, advantages, clip, clip, dual: 0);
+        return (tokens.Loss.sum(), tokens.Clipped.sum());
+    }
+
+    /// <summary>Per token max((v - R)^2, (clip(v, old ± c) - R)^2), not halved.</summary>
+    /// <param name="values">[N] of the critic in training; carries the gradient.</param>
+    /// <param name="oldValues">[N] when the batch was scored.</param>
+    /// <param name="returns">[N].</param>
+    /// <param name="clip">Half-width; 0 turns clipping off.</param>
+    public static Tensor ValueTokens(Tensor values, Tensor oldValues, Tensor returns, double clip)
+    {
+        var plain = (values - returns).square();
+        if (clip <= 0) return plain;
+        var near = torch.maximum(torch.minimum(values, oldValues + clip), oldValues - clip);
+        return torch.maximum(plain, (near - returns).square());
     }
 
     /// <summary>sum max((v - R)^2, (clip(v, old ± c) - R)^2) / 2, and how many tokens the clipped branch decided.</summary>

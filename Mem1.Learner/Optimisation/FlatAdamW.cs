@@ -43,17 +43,26 @@ public sealed class FlatAdamW : IDisposable
     /// </param>
     /// <returns>Norm of the policy's gradient before clipping.</returns>
     /// <exception cref="LearnerException">A gradient is not finite; nothing has moved.</exception>
-    public double Step(Func<ParameterGroup, StepSettings?> settings)
+    public double Step(Func<ParameterGroup, StepSettings?> settings) => TryStep(settings, out var norm)
+        ? norm
+        : throw new LearnerException(
+            $"Training has diverged: the gradient's norm is {norm}; lower the learning rate and go on from the last checkpoint.");
+
+    /// <summary>Takes one step on the accumulated gradients, unless one of them is not finite, and zeroes them.</summary>
+    /// <param name="settings">As of <see cref="Step"/>.</param>
+    /// <param name="policyNorm">Norm of the policy's gradient before clipping; no number when the value head's is not finite.</param>
+    /// <returns>Whether the step was taken; if not, neither values nor moments have moved.</returns>
+    public bool TryStep(Func<ParameterGroup, StepSettings?> settings, out double policyNorm)
     {
         using var scope = NewDisposeScope();
         using var guard = no_grad();
-        double policyNorm = NormOf(ParameterGroup.PolicyMatrix, ParameterGroup.PolicyVector);
+        policyNorm = NormOf(ParameterGroup.PolicyMatrix, ParameterGroup.PolicyVector);
         double valueNorm = NormOf(ParameterGroup.Value);
-        if (!double.IsFinite(policyNorm) || !double.IsFinite(valueNorm))
+        if (!double.IsFinite(valueNorm)) policyNorm = double.NaN;
+        if (!double.IsFinite(policyNorm))
         {
-            throw new LearnerException(
-                $"Training has diverged: the gradient's norm is {policyNorm} (policy) and {valueNorm} (value head); "
-                + "lower the learning rate and go on from the last checkpoint.");
+            DropGradients();
+            return false;
         }
 
         foreach (var span in _parameters.Spans)
@@ -76,8 +85,15 @@ public sealed class FlatAdamW : IDisposable
             }
         }
 
+        DropGradients();
+        return true;
+    }
+
+    /// <summary>Zeroes the accumulated gradients.</summary>
+    public void DropGradients()
+    {
+        using var guard = no_grad();
         _parameters.Gradients.zero_();
-        return policyNorm;
     }
 
     /// <inheritdoc/>

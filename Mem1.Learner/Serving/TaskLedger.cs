@@ -25,6 +25,9 @@ public sealed record TaskRequest(EnvironmentTask Task, ulong Seed, float Tempera
 
     /// <summary>Requests of one batch with the same name here ask for the same task with the same seed; empty without groups.</summary>
     public string Group { get; init; } = "";
+
+    /// <summary>Tokens of an action that would answer the task rightly, for rewards of memory; empty when nobody needs one.</summary>
+    public int[] RightAnswer { get; init; } = [];
 }
 
 /// <summary>How many tasks are in each state.</summary>
@@ -193,7 +196,7 @@ public sealed class TaskLedger
             switch (result.Outcome)
             {
                 case AssemblyOutcome.Completed:
-                    entry.Trajectory = result.Trajectory! with { Group = entry.Group };
+                    entry.Trajectory = result.Trajectory! with { Group = entry.Group, RightAnswer = entry.RightAnswer };
                     entry.State = EntryState.Buffered;
                     entry.Holder = null;
                     entry.Batch.Finish();
@@ -360,6 +363,7 @@ public sealed class TaskLedger
     {
         public string Id => request.Task.Id;
         public string Group => request.Group;
+        public int[] RightAnswer => request.RightAnswer;
         public Batch Batch { get; } = batch;
         public EntryState State { get; set; }
         public int Attempt { get; set; }

@@ -14,14 +14,18 @@ namespace Mem1.Learner;
 /// <param name="PolicyVersions">Version that made each token's logits.</param>
 /// <param name="Observation">What the environment answered, tokenised once; empty on the last turn.</param>
 public sealed record Turn(
-    int[] Context, int[] Generated, int StateLength, float[] LogProbs, long[] PolicyVersions, int[] Observation);
+    int[] Context, int[] Generated, int StateLength, float[] LogProbs, long[] PolicyVersions, int[] Observation)
+{
+    /// <summary>What this turn earned by itself, given at its last token; 0 at the last turn, which gets what is left of the total.</summary>
+    public double Reward { get; init; }
+}
 
 /// <summary>A finished episode: the unit the learner trains on.</summary>
 /// <param name="EpisodeId">Unique per attempt's episode.</param>
 /// <param name="TaskId">The task it played.</param>
 /// <param name="Prompt">Prompt tokens; never empty.</param>
 /// <param name="Turns">In time order; never empty.</param>
-/// <param name="Reward">Total reward, given at the last generated token.</param>
+/// <param name="Reward">Total reward; what no earlier turn earned is given at the last generated token.</param>
 /// <param name="End">Why it ended.</param>
 /// <param name="ExactMatch">0 or 1 per objective.</param>
 /// <param name="F1">Token F1 per objective.</param>
@@ -41,6 +45,15 @@ public sealed record Trajectory(
 {
     /// <summary>Episodes of one batch with the same name here played the same task; empty when the task was played once.</summary>
     public string Group { get; init; } = "";
+
+    /// <summary>Tokens of an action that would answer the task rightly; empty when nobody knows one.</summary>
+    public int[] RightAnswer { get; init; } = [];
+
+    /// <summary>The part of <see cref="Reward"/> that is for the format alone.</summary>
+    public double FormatReward { get; init; }
+
+    /// <summary>Whether a limit ended the episode: turns, tokens of a response, or context.</summary>
+    public bool EndedByLimit => End is EpisodeEnd.TurnLimit or EpisodeEnd.Length or EpisodeEnd.ContextFull;
 
     /// <summary>Number of objectives of the task.</summary>
     public int Objectives => ExactMatch.Count;

@@ -124,11 +124,15 @@ public sealed class TrajectoryAssembler(TrajectoryLimits limits, Func<int[], int
 
     private static string? EndContradiction(SubTrajectory sub)
     {
+        if (!float.IsFinite(sub.TurnReward) || Math.Abs(sub.TurnReward) > TrajectoryLimits.MaxReward)
+            return $"has a turn reward of {sub.TurnReward}; it must be a number within {TrajectoryLimits.MaxReward:0} of 0";
         if (sub.End == EndReason.Unspecified) return sub.Outcome is null ? null : "has an outcome but does not end its episode";
         if (!Enum.IsDefined(sub.End)) return $"ends for an unknown reason ({(int)sub.End})";
         if (sub.Outcome is not { } outcome) return "ends its episode without an outcome";
         if (!double.IsFinite(outcome.Reward) || Math.Abs(outcome.Reward) > TrajectoryLimits.MaxReward)
             return $"has a reward of {outcome.Reward}; it must be a number within {TrajectoryLimits.MaxReward:0} of 0";
+        if (!double.IsFinite(outcome.FormatReward) || Math.Abs(outcome.FormatReward) > TrajectoryLimits.MaxReward)
+            return $"has a format reward of {outcome.FormatReward}; it must be a number within {TrajectoryLimits.MaxReward:0} of 0";
         if (outcome.ExactMatch.Count == 0 || outcome.ExactMatch.Count != outcome.F1.Count)
             return $"has {outcome.ExactMatch.Count} exact matches and {outcome.F1.Count} F1 scores; it must have one of each per objective";
         if (outcome.ExactMatch.Concat(outcome.F1).Any(x => x is not (>= 0 and <= 1))) return "has a score outside 0 to 1";
@@ -161,7 +165,11 @@ public sealed class TrajectoryAssembler(TrajectoryLimits limits, Func<int[], int
                 sub.Segments.Where(s => s.Generated && s.Kind == SegmentKind.InternalState).Sum(s => s.Tokens.Count),
                 [.. sub.LogProbs],
                 [.. sub.PolicyVersions],
-                [.. sub.Observation]));
+                [.. sub.Observation])
+            {
+                // The last turn gets what is left of the episode's reward.
+                Reward = sub.End == EndReason.Unspecified ? sub.TurnReward : 0,
+            });
         }
 
         var last = subs[^1];
@@ -170,6 +178,7 @@ public sealed class TrajectoryAssembler(TrajectoryLimits limits, Func<int[], int
             [.. last.Outcome.ExactMatch], [.. last.Outcome.F1], last.Outcome.Answer, last.Evaluation)
         {
             EnvironmentFailures = Math.Max(0, last.Outcome.EnvironmentFailures),
+            FormatReward = last.Outcome.FormatReward,
         });
 
         static AssemblyResult Reject(SubTrajectory sub, string what) =>

@@ -74,6 +74,16 @@ public sealed class ErrorTests : IDisposable
     [InlineData("ppo.estimator=ppo", "gae or grpo or rloo or reinforce_plus_plus")]
     [InlineData("rollout.group_size=7", "episodes_per_update (64) is not a multiple")]
     [InlineData("rollout.group_size=0", "rollout.group_size is 0")]
+    [InlineData("ppo.dual_clip=1.1", "ppo.dual_clip is 1.1")]
+    [InlineData("ppo.importance_cap=2", "ppo.off_policy is none")]
+    [InlineData("ppo.off_policy=truncated", "ppo.importance_cap")]
+    [InlineData("ppo.overlong=penalise", "ppo.overlong_penalty")]
+    [InlineData("ppo.overlong_penalty=1", "ppo.overlong penalise")]
+    [InlineData("ppo.kl_target=0.1", "ppo.kl_loss_coefficient are 0")]
+    [InlineData("ppo.kl_reward_clamp=true", "ppo.kl_reward_coefficient is 0")]
+    [InlineData("ppo.kl_loss_estimator=k1", "ppo.kl_loss_coefficient is 0")]
+    [InlineData("ppo.shaping.state_free_tokens=3", "ppo.shaping.state_cost is 0")]
+    [InlineData("ppo.group_std=false", "ppo.estimator grpo")]
     public void A_setting_with_a_mistake(string setting, params string[] words)
     {
         // Some of these contradict the rest of the config in several places; the words may stand on any line.

@@ -1,0 +1,59 @@
+using System.Text.Json;
+
+namespace Mem1.Cli.Tests;
+
+public sealed class EstimatorRunTests : IDisposable
+{
+    private readonly TempFolder _temp = new();
+
+    public void Dispose() => _temp.Dispose();
+
+    [Fact]
+    public void Episodes_of_a_group_play_one_task_and_draw_for_themselves()
+    {
+        Cli.Run(
+            "train", "--quick", "--updates", "1", "--runs", _temp["runs"], "--set", "evaluation.episodes=0", "--set",
+            "ppo.estimator=grpo", "--set", "rollout.group_size=4", "--set", "checkpoint.sampled_trajectories=8", "--set",
+            "rollout.temperature=1.5", "--set", "ppo.shaping.answer_gain=0.1", "--set", "ppo.overlong=mask").Succeeded();
+        var episodes = File.ReadLines(Path.Combine(_temp["runs"], "quick", "trajectories.jsonl"))
+            .Select(line => JsonDocument.Parse(line).RootElement).ToList();
+        Assert.Equal(8, episodes.Count);
+        Assert.Equal(8, episodes.Select(e => e.GetProperty("episode_id").GetString()).Distinct().Count());
+        var prompts = episodes.Select(e => e.GetProperty("prompt").GetString()).ToList();
+        Assert.Single(prompts.Take(4).Distinct());
+        Assert.Single(prompts.Skip(4).Distinct());
+        Assert.NotEqual(prompts[0], prompts[4]);
+        Assert.True(episodes.Select(e => e.GetProperty("turns").ToString()).Distinct().Count() > 2); // at this temperature no two draw alike
+        var metrics = Runs.Metrics(Path.Combine(_temp["runs"], "quick"))[0];
+        Assert.Equal(JsonValueKind.Null, metrics.GetProperty("value_loss").ValueKind);
+        foreach (var key in new[] { "reward_outcome", "reward_format", "reward_turns", "reward_answer_gain", "entropy_state", "ratio_max", "kl_k3" })
+            Assert.Equal(JsonValueKind.Number, metrics.GetProperty(key).ValueKind);
+    }
+
+    [Fact]
+    public void A_run_that_diverges_stops_with_the_step_saved_and_replay_finds_where()
+    {
+        var run = Cli.Run(
+            "train", "--quick", "--runs", _temp["runs"], "--set", "evaluation.episodes=0", "--set", "ppo.entropy_coefficient=3e38", "--set",
+            "ppo.max_skipped_steps=2");
+        Assert.Equal(2, run.ExitCode);
+        Assert.Contains("Training has diverged: loss or gradient was not finite in 3 steps in a row, the last of update 2", run.Error);
+        var step = Path.Combine(_temp["runs"], "quick", "diverged", "update-2", "step.json");
+        Assert.Contains($"./mem1 replay {step}", run.Error);
+        Assert.Contains("--resume quick --set ppo.learning_rate=", run.Error);
+        Assert.Equal([0], Runs.Steps(Path.Combine(_temp["runs"], "quick"))); // what was there before is untouched
+        Assert.Equal(2, Runs.Metrics(Path.Combine(_temp["runs"], "quick"))[0].GetProperty("skipped_updates").GetInt32());
+
+        var replay = Cli.Run("replay", step).Succeeded();
+        Assert.Contains("Update 2, a step over 4 of 8 episodes", replay.Out);
+        Assert.Contains("loss: ", replay.Out);
+    }
+
+    [Fact]
+    public void Replay_of_nothing()
+    {
+        var outcome = Cli.Run("replay", _temp["none.json"]);
+        Assert.Equal(2, outcome.ExitCode);
+        Assert.Contains("none.json", outcome.Error);
+    }
+}
