@@ -3,7 +3,9 @@
 //  * behaviour log-probs are those the sampler stored, never recomputed;
 //  * a mini-batch's gradient is the mean over its tokens (or as ppo.aggregation says), whatever the micro-batches it was cut into;
 //  * a step whose loss or gradient is not finite moves nothing;
-//  * all randomness comes from (seed, update), so that resuming repeats exactly what going on would have done.
+//  * all randomness comes from (seed, update), so that resuming repeats exactly what going on would have done;
+//  * learners of a group share the passes and nothing else: scores, gradients and sums are those of the whole batch on every one of them,
+//    so that estimators, whitening, token means and clipping never know how many learners there are.
 using Mem1.Model;
 using static TorchSharp.torch;
 
@@ -27,6 +29,8 @@ public sealed class PpoTrainer : IDisposable
     private readonly IReadOnlyList<IRewardShaper> _shapers;
     private readonly KlController _kl;
     private int _skippedInRow;
+    private readonly ComputeOptions _compute;
+    private readonly IGradientReducer _reducer;
 
     /// <summary>Takes ownership of the model and the reference.</summary>
     /// <param name="model">In training; must have a value head if the estimator needs a critic.</param>
@@ -35,7 +39,11 @@ public sealed class PpoTrainer : IDisposable
     /// <param name="options">Validated options.</param>
     /// <param name="temperature">At which the sampler drew.</param>
     /// <param name="seed">Of the shuffling of mini-batches.</param>
-    public PpoTrainer(TorchDecoder model, TorchDecoder? reference, ILayout layout, PpoOptions options, double temperature, ulong seed)
+    /// <param name="compute">What is recomputed rather than kept; nothing if not given.</param>
+    /// <param name="reducer">The group whose learners share every update; this one alone if not given.</param>
+    public PpoTrainer(
+        TorchDecoder model, TorchDecoder? reference, ILayout layout, PpoOptions options, double temperature, ulong seed,
+        ComputeOptions? compute = null, IGradientReducer? reducer = null)
     {
         _estimator = options.CreateEstimator();
         if (_estimator.NeedsCritic && !model.HasValueHead)
@@ -43,6 +51,7 @@ public sealed class PpoTrainer : IDisposable
         if (options.NeedsReference && reference is null)
             throw new ArgumentException("The options ask for KL to a reference and none was given.", nameof(reference));
         (Model, _reference, _layout, _options, _temperature, _seed) = (model, reference, layout, options, temperature, seed);
+        (_compute, _reducer) = (compute ?? new ComputeOptions(), reducer ?? SingleLearner.Instance);
         _objective = new PpoObjective(options);
         _shapers = options.Shaping.CreateShapers();
         _kl = new KlController(options.KlTarget, options.KlHorizon);
@@ -79,10 +88,8 @@ public sealed class PpoTrainer : IDisposable
         if (batch.Count == 0) return sums.Means(double.NaN, double.NaN, null, 0, 0, health);
 
         // 1. Score what was sampled under the current weights: values for the advantages, log-probs for the parity gauge.
-        var scores = Scoring.Score(Model, _layout, batch, _temperature, _options.MicroBatchTokens, _estimator.NeedsCritic);
-        var reference = _reference is null
-            ? null
-            : Scoring.Score(_reference, _layout, batch, _temperature, _options.MicroBatchTokens, values: false);
+        var scores = Score(Model, _estimator.NeedsCritic);
+        var reference = _reference is null ? null : Score(_reference, values: false);
 
         // 2. Rewards per token, and what the estimator makes of them.
         var prepared = new PreparedBatch(batch, scores, reference);
@@ -116,6 +123,7 @@ public sealed class PpoTrainer : IDisposable
             }
         }
 
+        sums.Share(_reducer);
         _kl.Observe(prepared.ReferenceDivergence(), batch.Count);
         return sums.Means(
             norms / steps, prepared.ExplainedVariance(), prepared.Parity(policyVersion), policyVersion - batch.Min(t => t.OldestVersion),
@@ -126,30 +134,37 @@ public sealed class PpoTrainer : IDisposable
                 KlFactor = _options.KlTarget > 0 ? _kl.Factor : null,
             });
 
+        IReadOnlyList<TokenScores> Score(TorchDecoder model, bool values) =>
+            Scoring.Score(model, _layout, batch, _temperature, _options.MicroBatchTokens, values, _compute, _reducer);
+
         // One optimiser step; false when loss or gradient is not finite, and then nothing has moved.
         bool Step(int[] members)
         {
-            var turns = members.SelectMany(i => Enumerable.Range(0, batch[i].Turns.Count).Select(j => new TurnReference(i, j)));
+            var mine = Shards.Of([.. members.Select(i => batch[i].TurnTokens)], _reducer.Rank, _reducer.World).Select(k => members[k]);
+            var turns = mine.SelectMany(i => Enumerable.Range(0, batch[i].Turns.Count).Select(j => new TurnReference(i, j)));
             var normaliser = prepared.Normaliser(members, _options.Aggregation);
             var own = new ObjectiveSums();
+            var finite = true;
             foreach (var pass in _layout.Split(batch, turns, _options.MicroBatchTokens))
             {
                 using var scope = NewDisposeScope();
-                var hidden = Scoring.Select(Model, pass);
-                var all = Scoring.LogSoftmax(Model, hidden, _temperature);
+                using var forward = new PolicyPass(Model, pass, _temperature, _compute);
                 var terms = _objective.Of(
-                    prepared.Pick(pass, _options, Model.Parameters.Values.device), Scoring.Chosen(all, pass), PpoLoss.Entropy(all),
-                    _estimator.NeedsCritic ? Model.Values(hidden) : null, _kl.Factor);
-                if (!terms.IsFinite(_estimator.NeedsCritic))
-                {
-                    Optimiser.DropGradients();
-                    return false;
-                }
-
-                (terms.Loss / normaliser).backward();
+                    prepared.Pick(pass, _options, Model.Parameters.Values.device), forward.LogProbs, forward.Entropies,
+                    _estimator.NeedsCritic ? forward.Values : null, _kl.Factor);
+                finite = terms.IsFinite(_estimator.NeedsCritic);
+                if (!finite) break;
+                forward.Backward(terms.Loss / normaliser);
                 own.Add(terms);
             }
 
+            if (!SharedTensors.All(finite, _reducer))
+            {
+                Optimiser.DropGradients();
+                return false;
+            }
+
+            SharedTensors.Sum(Model.Parameters.Gradients, _reducer);
             var rate = _options.PolicyLearningRate(update);
             var taken = Optimiser.TryStep(
                 group => group switch

@@ -15,17 +15,29 @@ public sealed record TokenScores(float[] LogProbs, float[] Values);
 public static class Scoring
 {
     /// <summary>Log-probs (at a temperature) and values of every generated token of a batch.</summary>
+    /// <param name="model">Scores.</param>
+    /// <param name="layout">How trajectories become forward passes.</param>
+    /// <param name="batch">What is scored.</param>
+    /// <param name="temperature">At which the sampler drew.</param>
+    /// <param name="tokenBudget">Largest number of padded tokens in one pass.</param>
+    /// <param name="values">Whether values are wanted too.</param>
+    /// <param name="compute">How the vocabulary is chunked; by default if not given.</param>
+    /// <param name="reducer">The group whose learners share the work; this one alone if not given.</param>
     public static IReadOnlyList<TokenScores> Score(
-        TorchDecoder model, ILayout layout, IReadOnlyList<Trajectory> batch, double temperature, int tokenBudget, bool values)
+        TorchDecoder model, ILayout layout, IReadOnlyList<Trajectory> batch, double temperature, int tokenBudget, bool values,
+        ComputeOptions? compute = null, IGradientReducer? reducer = null)
     {
+        compute ??= new ComputeOptions();
+        reducer ??= SingleLearner.Instance;
         var scores = batch.Select(t => new TokenScores(new float[t.GeneratedTokens], new float[t.GeneratedTokens])).ToList();
         var offsets = TurnOffsets(batch);
         using var guard = no_grad();
-        foreach (var pass in layout.Split(batch, AllTurns(batch), tokenBudget))
+        var mine = Shards.Of([.. batch.Select(t => t.TurnTokens)], reducer.Rank, reducer.World).ToHashSet();
+        foreach (var pass in layout.Split(batch, AllTurns(batch).Where(t => mine.Contains(t.Trajectory)), tokenBudget))
         {
             using var scope = NewDisposeScope();
             var hidden = Select(model, pass);
-            var logProbs = Chosen(LogSoftmax(model, hidden, temperature), pass).cpu().data<float>().ToArray();
+            var logProbs = PolicyPass.ScoreLogProbs(model, hidden, pass, temperature, compute).cpu().data<float>().ToArray();
             var v = values && model.HasValueHead ? model.Values(hidden).cpu().data<float>().ToArray() : null;
             var at = 0;
             foreach (var turn in pass.Turns)
@@ -38,7 +50,22 @@ public static class Scoring
             }
         }
 
+        Share(scores, reducer);
         return scores;
+    }
+
+    /// <summary>Every learner scored its share and left the rest at 0: the sums are everybody's scores, bit for bit.</summary>
+    private static void Share(List<TokenScores> scores, IGradientReducer reducer)
+    {
+        if (reducer.World == 1) return;
+        float[] all = [.. scores.SelectMany(s => s.LogProbs), .. scores.SelectMany(s => s.Values)];
+        reducer.Sum(all);
+        var at = 0;
+        foreach (var into in scores.Select(s => s.LogProbs).Concat(scores.Select(s => s.Values)))
+        {
+            all.AsSpan(at, into.Length).CopyTo(into);
+            at += into.Length;
+        }
     }
 
     /// <summary>Every turn of a batch, in order.</summary>

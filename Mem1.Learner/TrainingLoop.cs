@@ -15,6 +15,8 @@ public sealed record TrainingLoopOptions
     public required Func<long, IReadOnlyList<TaskRequest>> Tasks { get; init; }
     /// <summary>Called while a batch is sampled: finished episodes and the batch's size.</summary>
     public Action<int, int>? Sampling { get; init; }
+    /// <summary>Called with a batch, the update's number and the policy's version right before the update.</summary>
+    public Action<IReadOnlyList<Trajectory>, long, long>? Updating { get; init; }
     /// <summary>Called after every update with its metrics and the batch; writes what should outlive the process.</summary>
     public required Action<UpdateMetrics, IReadOnlyList<Trajectory>> Updated { get; init; }
     /// <summary>
@@ -49,6 +51,7 @@ public sealed class TrainingLoop(TaskLedger ledger, WeightPublisher publisher, P
 
             var sampled = watch.Elapsed;
             var version = publisher.Version;
+            options.Updating?.Invoke(batch, update, version);
             var statistics = trainer.Update(batch, update, version);
             var learned = watch.Elapsed - sampled;
             publisher.Publish(trainer.Model.Parameters.Snapshot(policyOnly: true), version + 1);

@@ -39,6 +39,7 @@ internal static class TrainCommand
           ./mem1 train --set ppo.clip=0.1 --updates 200
           ./mem1 train --resume                              go on with the last run
           ./mem1 train --json | jq .reward_mean
+          ./mem1 train --learners 2                          two processes share every update (docs/learner-speed.md)
 
         A run's folder holds config.yaml (everything it depends on), metrics.jsonl, trajectories.jsonl, reward.svg and checkpoints/.
         """,
@@ -123,10 +124,23 @@ internal static class TrainCommand
             HelpName = "ADDRESS:PORT",
             DefaultValueFactory = _ => StandardListen,
         };
+        var learners = new Option<int?>("--learners")
+        {
+            Description = "Learner processes on this machine that share every update", HelpName = "N",
+        };
+        var rank = new Option<int?>("--rank")
+        {
+            Description = "Number of this learner among those of several hosts, from 0", HelpName = "R",
+        };
+        var world = new Option<int?>("--world") { Description = "How many learners there are on all hosts", HelpName = "N" };
+        var rendezvous = new Option<string?>("--rendezvous")
+        {
+            Description = "Where the learner of rank 0 waits for the others", HelpName = "HOST:PORT",
+        };
         var command = new Command(commandName, description)
         {
             config, set, name, runs, resume, updates, seed, serial, scratch, cloneOnly, quick, corpus, tasks, env, recording, replay,
-            json,
+            json, learners, rank, world, rendezvous,
         };
         if (apart) command.Add(listen);
         // On a thread of its own: gradient mode, dispose scopes and the count of live tensors belong to it. It must not block this one
@@ -137,6 +151,20 @@ internal static class TrainCommand
 
         int Train(ParseResult parse, CancellationToken cancellationToken)
         {
+            var (own, placement) = LearnerGroupArguments.Read(
+                parse.GetValue(learners), parse.GetValue(rank), parse.GetValue(world), parse.GetValue(rendezvous));
+            if (own is not null)
+            {
+                if (parse.CommandResult.Children.OfType<System.CommandLine.Parsing.OptionResult>()
+                    .Any(o => !o.Implicit && o.Option != rank && o.Option != world && o.Option != rendezvous))
+                {
+                    throw new UserErrorException(
+                        "a learner of rank 1 or more gets everything from rank 0, so only --rank, --world and --rendezvous go with it.");
+                }
+
+                return LearnerRanks.Serve(own, cancellationToken);
+            }
+
             var overrides = new List<string>();
             if (parse.GetValue(updates) is { } u) overrides.Add($"updates={u}");
             if (parse.GetValue(seed) is { } s) overrides.Add($"seed={s}");
@@ -172,13 +200,13 @@ internal static class TrainCommand
                 parse.GetValue(json),
                 Enumerable.Range(run.Environment.LeastObjectives(), run.Environment.MostObjectives() - run.Environment.LeastObjectives() + 1));
             if (folder is not null)
-                return new TrainRun(run, given, folder, reporter, resume: true, parse.GetValue(cloneOnly)).Run(cancellationToken);
+                return new TrainRun(run, given, folder, reporter, resume: true, parse.GetValue(cloneOnly), placement).Run(cancellationToken);
 
             using var made = RunFolder.Create(runsFolder, run.Name, chosen: parse.GetValue(name) is not null);
             try
             {
                 made.WriteConfig(run);
-                return new TrainRun(run, given, made, reporter, resume: false, parse.GetValue(cloneOnly)).Run(cancellationToken);
+                return new TrainRun(run, given, made, reporter, resume: false, parse.GetValue(cloneOnly), placement).Run(cancellationToken);
             }
             catch
             {

@@ -23,7 +23,7 @@ internal static class ConfigFile
     {
         var root = ToNode(defaults);
         var given = new HashSet<string>(StringComparer.Ordinal);
-        if (path is not null) Merge(root, Parse(Read(path), path), typeof(RunConfig), "", path, given);
+        if (path is not null) Merge(root, ParseNode(Read(path), path), typeof(RunConfig), "", path, given);
         foreach (var setting in settings) Merge(root, ParseSetting(setting), typeof(RunConfig), "", "--set", given);
         try
         {
@@ -38,6 +38,15 @@ internal static class ConfigFile
     /// <summary>Reads a config as it stands, without defaults other than the records' own.</summary>
     public static (RunConfig Config, IReadOnlySet<string> Given) Read(string path, IEnumerable<string> settings) =>
         Load(path, settings, new RunConfig());
+
+    /// <summary>Reads a config that <see cref="Write"/> wrote.</summary>
+    /// <exception cref="UserErrorException">It is malformed, or has unknown keys.</exception>
+    public static RunConfig Parse(string yaml, string source)
+    {
+        var root = ToNode(new RunConfig());
+        Merge(root, ParseNode(yaml, source), typeof(RunConfig), "", source, []);
+        return Deserialise(root);
+    }
 
     /// <summary>The config as YAML.</summary>
     public static string Write(RunConfig config)
@@ -60,7 +69,7 @@ internal static class ConfigFile
         }
     }
 
-    private static YamlMappingNode Parse(string text, string source)
+    private static YamlMappingNode ParseNode(string text, string source)
     {
         try
         {
@@ -80,12 +89,12 @@ internal static class ConfigFile
     {
         var equals = setting.IndexOf('=', StringComparison.Ordinal);
         if (equals <= 0) throw new UserErrorException($"--set {setting} is not of the form key=value (for example --set ppo.clip=0.1).");
-        YamlNode value = Parse($"v: {setting[(equals + 1)..]}", $"--set {setting}")["v"];
+        YamlNode value = ParseNode($"v: {setting[(equals + 1)..]}", $"--set {setting}")["v"];
         foreach (var key in setting[..equals].Split('.').Reverse()) value = new YamlMappingNode(new YamlScalarNode(key), value);
         return (YamlMappingNode)value;
     }
 
-    private static YamlMappingNode ToNode(RunConfig config) => Parse(Write(config), "defaults");
+    private static YamlMappingNode ToNode(RunConfig config) => ParseNode(Write(config), "defaults");
 
     private static void Merge(YamlMappingNode into, YamlMappingNode from, Type type, string prefix, string source, HashSet<string> given)
     {

@@ -427,31 +427,6 @@ public sealed record RolloutConfig
     }
 }
 
-/// <summary>The learner's server and device.</summary>
-public sealed record LearnerConfig
-{
-    /// <summary>IP address of the gRPC server; loopback keeps other machines out.</summary>
-    public string Address { get; init; } = "127.0.0.1";
-    /// <summary>Port of the gRPC server; 0 takes a free one.</summary>
-    public int Port { get; init; }
-    /// <summary>cpu or cuda.</summary>
-    public string Device { get; init; } = "cpu";
-    /// <summary>How weights travel to workers; below float32 what samples is not quite what learns, and the parity gauge shows it.</summary>
-    public StoredDtype WeightsDtype { get; init; } = StoredDtype.Float32;
-    /// <summary>Send weights as the difference to the version a worker has: less to send, more to compute; for slow networks.</summary>
-    public bool WeightsDelta { get; init; }
-
-    /// <summary>Every contradiction, a sentence each.</summary>
-    public IReadOnlyList<string> Validate()
-    {
-        var errors = new List<string>();
-        if (!System.Net.IPAddress.TryParse(Address, out _)) errors.Add($"learner.address is \"{Address}\"; it must be an IP address.");
-        if (Port is < 0 or > 65535) errors.Add($"learner.port is {Port}; it must be in 0 to 65535.");
-        if (Device is not ("cpu" or "cuda")) errors.Add($"learner.device is \"{Device}\"; it must be cpu or cuda.");
-        return errors;
-    }
-}
-
 /// <summary>Evaluation on held-out tasks, greedy, before the first and after the last update.</summary>
 public sealed record EvaluationConfig
 {

@@ -25,8 +25,9 @@ namespace Mem1.Cli.Training;
 /// <param name="reporter">Told what happens.</param>
 /// <param name="resume">Go on from the folder's newest checkpoint, if it has one.</param>
 /// <param name="cloneOnly">Stop after the warm start.</param>
+/// <param name="learners">Which learners share the updates; this process alone if not given.</param>
 internal sealed class TrainRun(
-    RunConfig config, IReadOnlySet<string> given, RunFolder folder, IRunReporter reporter, bool resume, bool cloneOnly)
+    RunConfig config, IReadOnlySet<string> given, RunFolder folder, IRunReporter reporter, bool resume, bool cloneOnly, LearnerPlacement? learners = null)
 {
     // How many updates the first and last means of the closing table go over.
     private const int RewardWindow = 10;
@@ -50,7 +51,7 @@ internal sealed class TrainRun(
         try
         {
             torch.set_num_threads(1); // libtorch's threads fight those of the decoder and the BLAS: up to 8 times slower, measured
-            var device = OpenDevice();
+            var device = LearnerRanks.Device(config, rank: 0);
             reporter.Phase(config.Environment.Kind switch
             {
                 EnvironmentKind.Worlds => "opening the worlds",
@@ -103,14 +104,6 @@ internal sealed class TrainRun(
                 $"the learner cannot listen on {config.Learner.Address}:{config.Learner.Port} ({e.Message}); "
                 + "free the port or choose another with learner.port.", e);
         }
-    }
-
-    private torch.Device OpenDevice()
-    {
-        if (config.Learner.Device == "cpu") return torch.CPU;
-        if (!torch.cuda.is_available())
-            throw new UserErrorException("learner.device is cuda but libtorch finds no CUDA device; use cpu, or a CUDA build of libtorch.");
-        return torch.CUDA;
     }
 
     /// <summary>The model a run starts or goes on from, value head included.</summary>
@@ -167,7 +160,7 @@ internal sealed class TrainRun(
         }
 
         reporter.Phase("cloning the expert");
-        using var decoder = new TorchDecoder(model.Config, model.Weights, device);
+        using var decoder = new TorchDecoder(model.Config, model.Weights, device, config.Learner.Precision);
         var expert = new ExpertTrajectories(
             environment.Factory, player, model.Tokenizer!, model.Config.MaxPositions, config.Rollout.MaxObservationTokens);
         var cloning = new BehaviourCloning(config.Cloning, expert, index =>
@@ -178,7 +171,7 @@ internal sealed class TrainRun(
                 DrawObjectives(environment, CloningTasks, 2 * index, range), DrawObjectives(environment, CloningTasks, (2 * index) + 1, range));
             var task = environment.Training.Get(index, objectives, Seeds.Mix(config.Seed, CloningTasks));
             return (task, Seeds.Mix(config.Seed, CloningTasks, (ulong)index));
-        });
+        }, config.Learner.Compute());
         var loss = cloning.Run(
             decoder, config.Seed,
             p => reporter.Progress((double)p.Step / p.Steps,
@@ -192,10 +185,14 @@ internal sealed class TrainRun(
         EnvironmentSet environment, Checkpoint model, TrainingState state, torch.Device device, CancellationToken cancellationToken)
     {
         var tokenizer = model.Tokenizer!;
-        var decoder = new TorchDecoder(model.Config, model.Weights, device);
+        var decoder = new TorchDecoder(model.Config, model.Weights, device, config.Learner.Precision);
         var reference = config.Ppo.NeedsReference
-            ? new TorchDecoder(model.Config, ReferenceWeights(model, started: state.Update > 0), device) : null;
-        using var trainer = new PpoTrainer(decoder, reference, new SegmentsLayout(), config.Ppo, config.Rollout.Temperature, config.Seed);
+            ? new TorchDecoder(model.Config, ReferenceWeights(model, started: state.Update > 0), device, config.Learner.Precision) : null;
+        if (learners is not null) reporter.Phase($"waiting for {learners.World - 1} more learners");
+        using var ranks = learners?.Open(TimeSpan.FromSeconds(config.Learner.PeerDeadlineSeconds), cancellationToken);
+        using var trainer = new PpoTrainer(
+            decoder, reference, new SegmentsLayout(), config.Ppo, config.Rollout.Temperature, config.Seed, config.Learner.Compute(),
+            ranks?.Reducer);
         if (state.Update > 0)
         {
             TrainingCheckpoint.RestoreOptimiser(
@@ -203,6 +200,7 @@ internal sealed class TrainRun(
         }
 
         if (state.Extra.TryGetValue(TrainerKey, out var remembered)) trainer.State = remembered.Deserialize<TrainerState>()!;
+        ranks?.Share(config, model.Weights, trainer, reference);
         folder.TruncateAfter(state.Update);
         var publisher = new WeightPublisher(weights => Safetensors.ToBytes(weights, config.Learner.WeightsDtype));
         publisher.Publish(decoder.Parameters.Snapshot(policyOnly: true), state.PolicyVersion);
@@ -247,6 +245,7 @@ internal sealed class TrainRun(
         {
             Tasks = update => TasksOf(environment, update, tokenizer),
             Sampling = (finished, of) => reporter.Sampling(done + 1, finished, of),
+            Updating = ranks is null ? null : ranks.Announce,
             Updated = (metrics, batch) =>
             {
                 done = metrics.Update;
@@ -272,6 +271,7 @@ internal sealed class TrainRun(
         try
         {
             done = Math.Max(state.Update, loop.Run(state.Update + 1, last, session.Ended));
+            ranks?.Finish();
         }
         catch (DivergedException e)
         {

@@ -18,9 +18,12 @@ public readonly record struct CloningProgress(int Step, int Steps, double Loss, 
 /// <param name="options">Validated.</param>
 /// <param name="expert">Plays and writes down.</param>
 /// <param name="tasks">The task of each episode, from 0, and the seed of everything random in it.</param>
+/// <param name="compute">What is recomputed rather than kept; nothing if not given.</param>
 public sealed class BehaviourCloning(
-    CloningOptions options, ExpertTrajectories expert, Func<long, (EnvironmentTask Task, ulong Seed)> tasks)
+    CloningOptions options, ExpertTrajectories expert, Func<long, (EnvironmentTask Task, ulong Seed)> tasks, ComputeOptions? compute = null)
 {
+    private readonly ComputeOptions _compute = compute ?? new ComputeOptions();
+
     // Batches are cut from a pool of this many after sorting by length: enough to pad little, few enough to stay fresh.
     private const int PoolBatches = 16;
 
@@ -116,9 +119,9 @@ public sealed class BehaviourCloning(
         foreach (var pass in new SegmentsLayout().Split(batch, turns, options.MicroBatchTokens))
         {
             using var scope = NewDisposeScope();
-            var all = Scoring.LogSoftmax(model, Scoring.Select(model, pass), temperature: 1.0);
-            var sum = -Scoring.Chosen(all, pass).sum();
-            (sum / (double)count).backward();
+            using var forward = new PolicyPass(model, pass, temperature: 1.0, _compute);
+            var sum = -forward.LogProbs.sum();
+            forward.Backward(sum / (double)count);
             loss += sum.item<float>();
             padded += pass.PaddedTokens;
         }

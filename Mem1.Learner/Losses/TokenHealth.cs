@@ -73,6 +73,28 @@ internal sealed class ObjectiveSums
         _stateTokens += other._stateTokens;
     }
 
+    /// <summary>Replaces the terms by those of all learners of a group.</summary>
+    public void Share(IGradientReducer reducer)
+    {
+        if (reducer.World == 1) return;
+        var counts = new double[reducer.World];
+        counts[reducer.Rank] = _ratios.Count;
+        reducer.Sum(counts);
+        var ratios = new float[(int)counts.Sum()];
+        _ratios.CopyTo(ratios, (int)counts.Take(reducer.Rank).Sum());
+        reducer.Sum(ratios);
+        _ratios.Clear();
+        _ratios.AddRange(ratios);
+        double[] all =
+        [
+            _policy, _value, _entropy, _kl, _klK3, _referenceKl, _stateEntropy, _actionEntropy, _clippedLow, _clippedHigh, _stateTokens,
+        ];
+        reducer.Sum(all);
+        (_policy, _value, _entropy, _kl, _klK3, _referenceKl) = (all[0], all[1], all[2], all[3], all[4], all[5]);
+        (_stateEntropy, _actionEntropy) = (all[6], all[7]);
+        (_clippedLow, _clippedHigh, _stateTokens) = ((long)all[8], (long)all[9], (long)all[10]);
+    }
+
     /// <summary>Means per token; no numbers where there were no tokens.</summary>
     public UpdateStatistics Means(
         double gradientNorm, double explainedVariance, double? parity, long staleness, long tokens, UpdateHealth health)

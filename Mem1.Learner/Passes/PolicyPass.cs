@@ -20,8 +20,11 @@ internal sealed class PolicyPass : IDisposable
     private readonly Tensor _targets; // [N, 1]
     private readonly Tensor _selected; // [N, D]: carries the graph of the body, or is a leaf in chunks
     private readonly Tensor? _body;   // [N, D]: where the gradient of chunks goes on to
+    private readonly Tensor? _all;    // [N, V]: all log-probs, when they go in one piece
     private readonly double _temperature;
     private readonly int _chunk;
+    private Tensor? _entropies;
+    private Tensor? _values;
 
     /// <summary>Runs a model forward over a pass. Make it inside a dispose scope: what backward needs ends with that.</summary>
     public PolicyPass(TorchDecoder model, LayoutBatch pass, double temperature, ComputeOptions options)
@@ -45,26 +48,25 @@ internal sealed class PolicyPass : IDisposable
         _chunk = options.ChunkOf(model.Config.VocabularySize);
         if (pass.Targets.Length <= _chunk)
         {
-            (LogProbs, Entropies) = Head(_selected, _targets);
+            _all = Scoring.LogSoftmax(model, _selected, temperature);
+            LogProbs = _all.gather(1, _targets).squeeze(1);
         }
         else
         {
             _body = _selected;
             _selected = _body.detach();
-            (LogProbs, Entropies) = ForwardInChunks();
+            (LogProbs, _entropies) = ForwardInChunks();
         }
-
-        Values = model.HasValueHead ? model.Values(_selected) : null;
     }
 
     /// <summary>Log-probs of the generated tokens at the sampling temperature, [N].</summary>
     public Tensor LogProbs { get; }
 
     /// <summary>Entropies of the distributions they were drawn from, [N], in nats.</summary>
-    public Tensor Entropies { get; }
+    public Tensor Entropies => _entropies ??= PpoLoss.Entropy(_all!);
 
     /// <summary>Values of the states before them, [N]; null without a value head.</summary>
-    public Tensor? Values { get; }
+    public Tensor? Values => _values ??= _model.HasValueHead ? _model.Values(_selected) : null;
 
     /// <summary>Adds the gradient of a scalar to the model's.</summary>
     public void Backward(Tensor loss)
@@ -131,7 +133,7 @@ internal sealed class PolicyPass : IDisposable
     private Tensor BackwardInChunks()
     {
         using var scope = NewDisposeScope();
-        var (logProbs, entropies) = (LogProbs.grad, Entropies.grad);
+        var (logProbs, entropies) = (LogProbs.grad, _entropies!.grad);
         var gradients = new List<Tensor>();
         long start = 0;
         foreach (var (chunk, targets) in Chunks())

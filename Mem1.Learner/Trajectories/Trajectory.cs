@@ -61,6 +61,9 @@ public sealed record Trajectory(
     /// <summary>Generated tokens over all turns.</summary>
     public int GeneratedTokens => Turns.Sum(t => t.Generated.Length);
 
+    /// <summary>Prompt, kept contexts and generated tokens, the prompt once: about the work of a pass over it.</summary>
+    public long TurnTokens => Prompt.Length + Turns.Sum(t => (long)t.Context.Length + t.Generated.Length);
+
     /// <summary>The longest prompt + context + generated of any turn: what the model had to hold at once.</summary>
     public int PeakTokens => Turns.Max(t => Prompt.Length + t.Context.Length + t.Generated.Length);
 

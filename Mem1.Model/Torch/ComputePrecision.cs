@@ -9,5 +9,5 @@ public enum ComputePrecision
     /// Bfloat16 products over float32 parameters, gradients and optimiser: faster and smaller on GPUs that have it, about a hundred times
     /// coarser. On CPUs without bfloat16 instructions it is slower than float32.
     /// </summary>
-    BFloat16,
+    Bf16,
 }

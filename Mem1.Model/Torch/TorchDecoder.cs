@@ -152,9 +152,9 @@ public sealed class TorchDecoder : IDisposable
     private Tensor Linear(Tensor x, Tensor weight, Tensor? bias = null) =>
         nn.functional.linear(Narrowed(x), Narrowed(weight), bias is null ? null : Narrowed(bias));
 
-    private Tensor Narrowed(Tensor x) => Precision == ComputePrecision.BFloat16 ? x.to(ScalarType.BFloat16) : x;
+    private Tensor Narrowed(Tensor x) => Precision == ComputePrecision.Bf16 ? x.to(ScalarType.BFloat16) : x;
 
-    private Tensor Widened(Tensor x) => Precision == ComputePrecision.BFloat16 ? x.to(ScalarType.Float32) : x;
+    private Tensor Widened(Tensor x) => Precision == ComputePrecision.Bf16 ? x.to(ScalarType.Float32) : x;
 
     /// <summary>One decoder block, [M, D] to [M, D]; the last one gives rows only, [R * L, D].</summary>
     private Tensor Block(Tensor x, int layer, Geometry g)

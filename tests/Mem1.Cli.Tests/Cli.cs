@@ -41,6 +41,8 @@ internal sealed partial class Child : IDisposable
             Task.Run(() => Collect(_process.StandardOutput, _out)), Task.Run(() => Collect(_process.StandardError, _error)));
     }
 
+    public int Id => _process.Id;
+
     public bool HasExited => _process.HasExited;
 
     public string Out

@@ -89,12 +89,39 @@ public sealed class PolicyPassTests
         Assert.Equal(5, new ComputeOptions { VocabularyChunkTokens = 5 }.ChunkOf(100));
     }
 
-    private static TorchDecoder Model(DecoderConfig shape)
+    [Theory]
+    [InlineData(true, 0)]
+    [InlineData(false, 3)]
+    public void In_bf16_parameters_and_gradients_stay_float32_and_results_stay_near(bool rope, int convolution)
+    {
+        var shape = TestData.Shape(rope, convolution);
+        using var plain = Model(shape);
+        using var narrow = Model(shape, ComputePrecision.Bf16);
+        var want = Run(plain, 1, new ComputeOptions());
+        var got = Run(narrow, 1, new ComputeOptions());
+        Assert.Equal(ScalarType.Float32, narrow.Parameters.Values.dtype);
+        Assert.Equal(ScalarType.Float32, narrow.Parameters.Gradients.dtype);
+        // bfloat16 keeps 8 bits: products are off by up to 1/256 each, and a log-prob adds up a few of them.
+        var gap = want.LogProbs.Zip(got.LogProbs, (a, b) => Math.Abs(a - b)).Max();
+        Assert.InRange(gap, 1e-5, 0.15);
+        Assert.True(Cosine(want.Gradient, got.Gradient) > 0.99);
+
+        // What is recomputed rounds as it did the first time.
+        using var recomputed = Model(shape, ComputePrecision.Bf16);
+        var again = Run(recomputed, 1, new ComputeOptions { GradientCheckpointing = true });
+        Assert.Equal(got.LogProbs, again.LogProbs);
+        Same(got.Gradient, again.Gradient);
+
+        static double Cosine(float[] a, float[] b) =>
+            a.Zip(b, (x, y) => (double)x * y).Sum() / Math.Sqrt(a.Sum(x => (double)x * x) * b.Sum(y => (double)y * y));
+    }
+
+    private static TorchDecoder Model(DecoderConfig shape, ComputePrecision precision = ComputePrecision.Float32)
     {
         var weights = TestData.Weights(shape, 12);
         var head = new Random(13);
         for (var i = 0; i < shape.HiddenSize; i++) weights.Tensors["value_head.fc2.weight"].Data[i] = (float)head.NextDouble() - 0.5f;
-        return new TorchDecoder(shape, weights, CPU);
+        return new TorchDecoder(shape, weights, CPU, precision);
     }
 
     private static LayoutBatch Pass()
