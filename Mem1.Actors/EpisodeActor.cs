@@ -36,6 +36,7 @@ internal sealed partial class EpisodeActor : ReceiveActor, IWithTimers
     private readonly EnvironmentSession _environment;
 
     private ConstantMemoryContext _context = null!;
+    private CarriedHistory? _history;
     private int _maxTurns;
     private int _generationFailures;
     private int _callFailures;
@@ -92,6 +93,8 @@ internal sealed partial class EpisodeActor : ReceiveActor, IWithTimers
             return;
         }
         _context = new ConstantMemoryContext(prompt, _options.MaxContextTokens);
+        if (_options.Memory == RolloutMemory.Carry)
+            _history = new CarriedHistory(prompt, _options.MaxContextTokens, _options.MaxEpisodeTokens);
         AskPolicy();
     }
 
@@ -99,14 +102,15 @@ internal sealed partial class EpisodeActor : ReceiveActor, IWithTimers
     private void AskPolicy()
     {
         var asked = _lease.Sampling;
-        var limit = Math.Min(Math.Min(asked.MaxNewTokens, _options.MaxNewTokens), _context.Room);
+        var limit = Math.Min(Math.Min(asked.MaxNewTokens, _options.MaxNewTokens), _history?.Room ?? _context.Room);
         _generationStart = _services.Time.GetTimestamp();
         _policy.Tell(new Generate(
             ++_tag,
-            _context.ToArray(),
+            _history?.Context ?? _context.ToArray(),
             new SamplingOptions(asked.Temperature, asked.TopP, limit),
             _services.Environments.StopStrings,
-            TurnSeed.Mix(_lease.HasSamplingSeed ? _lease.SamplingSeed : _lease.Seed, _context.Turn)));
+            TurnSeed.Mix(_lease.HasSamplingSeed ? _lease.SamplingSeed : _lease.Seed, _context.Turn))
+        { Carried = _history?.Turns });
     }
 
     private void OnGenerated(Generated message)
@@ -155,7 +159,7 @@ internal sealed partial class EpisodeActor : ReceiveActor, IWithTimers
         var (keptState, keptAction) = ResponseTokens.Kept(state, action, _services.Environments.DiscardedEnd, _services.Tokenizer);
         if (result.End == EpisodeEnd.None && _context.Turn + 1 >= _maxTurns)
             result = _environment.Abort(EpisodeEnd.TurnLimit);
-        else if (result.End == EpisodeEnd.None && !_context.NextFits(keptState.Length + keptAction.Length, information.Length))
+        else if (result.End == EpisodeEnd.None && !NextFits(information.Length))
             result = _environment.Abort(EpisodeEnd.ContextFull);
         _ended = result.End != EpisodeEnd.None;
         if (_ended)
@@ -167,8 +171,15 @@ internal sealed partial class EpisodeActor : ReceiveActor, IWithTimers
         _sent = turn.Turn;
         _response = null;
         if (!_ended)
+        {
             _context.Advance(keptState, keptAction, information);
+            int[] generated = [.. state, .. action];
+            _history?.Add(generated, generated.Length - keptState.Length - keptAction.Length, information);
+        }
         _uplink.Tell(new TurnPlayed(turn));
+
+        bool NextFits(int observed) => _context.NextFits(keptState.Length + keptAction.Length, observed)
+            && (_history is null || _history.NextFits(state.Length + action.Length, observed));
     }
 
     private int[] Tokenise(string observation) => ObservationTokens.Encode(

@@ -32,9 +32,16 @@ internal readonly record struct TurnKey(string EpisodeId, int Attempt, int Turn)
 // --- Episode and policy.
 
 /// <summary>Asks the policy to continue a context. An asker has at most one request open; <paramref name="Tag"/> comes back.</summary>
-internal sealed record Generate(long Tag, int[] Context, SamplingOptions Sampling, IReadOnlyList<string> StopStrings, ulong Seed);
+internal sealed record Generate(long Tag, int[] Context, SamplingOptions Sampling, IReadOnlyList<string> StopStrings, ulong Seed)
+{
+    /// <summary>Set where the context is a whole episode to be carried on: how it came about.</summary>
+    public CarriedTurns? Carried { get; init; }
+}
 
-/// <summary>Drops the sender's open request.</summary>
+/// <summary>A carried context: <paramref name="Prompt"/> tokens of prompt, then turns.</summary>
+internal sealed record CarriedTurns(int Prompt, IReadOnlyList<CarriedTurn> Turns);
+
+/// <summary>Drops the sender's open request and what is kept for its next ones.</summary>
 internal sealed record CancelGeneration;
 
 /// <summary>A finished continuation.</summary>

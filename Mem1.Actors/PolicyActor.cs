@@ -4,6 +4,7 @@
 //    weights wait for one token at most, and weights change at a token boundary.
 //  * Every request is answered once: with its result, with a refusal, or, when this actor crashes, with a failure to retry.
 //  * The newest weights outlive a crash: a restarted policy makes its engine from them and reports them in place.
+//  * What the engine keeps of a carried episode goes when its asker cancels; an asker cancels when it stops.
 using Akka.Actor;
 using Mem1.Model;
 using Microsoft.Extensions.Logging;
@@ -37,7 +38,9 @@ internal sealed partial class PolicyActor : ReceiveActor
     private readonly Dictionary<IActorRef, long> _idOf = [];
     private readonly List<(IActorRef Asker, Generate Request)> _waiting = [];
     private IGenerationEngine? _engine;
+    private readonly Dictionary<IActorRef, long> _episodeOf = [];
     private long _nextId;
+    private long _nextEpisode;
     private bool _stepping;
 
     public PolicyActor(
@@ -56,7 +59,12 @@ internal sealed partial class PolicyActor : ReceiveActor
 
         Receive<DrawToken>(OnDrawToken);
         Receive<Generate>(OnGenerate);
-        Receive<CancelGeneration>(_ => OnCancel());
+        Receive<CancelGeneration>(_ =>
+        {
+            OnCancel();
+            if (_episodeOf.Remove(Sender, out var episode))
+                _engine?.Release(episode);
+        });
         Receive<SwapWeights>(OnSwapWeights);
     }
 
@@ -74,9 +82,17 @@ internal sealed partial class PolicyActor : ReceiveActor
     {
         var engine = Engine();
         var id = _nextId++;
+        CarriedEpisode? carry = null;
+        if (request.Carried is { } carried)
+        {
+            if (!_episodeOf.TryGetValue(asker, out var episode))
+                _episodeOf.Add(asker, episode = _nextEpisode++);
+            carry = new CarriedEpisode(episode, carried.Prompt, carried.Turns);
+        }
         try
         {
-            engine.Submit(new GenerationRequest(id, request.Context, request.Sampling, request.StopStrings, request.Seed));
+            engine.Submit(
+                new GenerationRequest(id, request.Context, request.Sampling, request.StopStrings, request.Seed) { Carry = carry });
         }
         catch (ArgumentException refusal)
         {

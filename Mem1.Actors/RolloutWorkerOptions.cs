@@ -24,6 +24,18 @@ public sealed record RolloutWorkerOptions
     /// <summary>Longest sequence the model is used with, context and response together, in tokens.</summary>
     public int MaxContextTokens { get; init; } = 8192;
 
+    /// <summary>
+    /// How an episode's memory reaches its next turn; the learner's layout must be the one that computes the same. Carrying needs an engine
+    /// that can (the managed one; an external server re-encodes).
+    /// </summary>
+    public RolloutMemory Memory { get; init; } = RolloutMemory.Reencode;
+
+    /// <summary>
+    /// With carried memory: longest episode in tokens, every token counted once. A model with rotary positions has no more of them than it
+    /// was made for, since positions run on; without them only <see cref="MaxContextTokens"/> binds.
+    /// </summary>
+    public int MaxEpisodeTokens { get; init; } = int.MaxValue;
+
     /// <summary>How long one call of the environment may take before it is cancelled and counts as a failure.</summary>
     public TimeSpan EnvironmentDeadline { get; init; } = TimeSpan.FromSeconds(30);
 
@@ -121,6 +133,8 @@ public sealed record RolloutWorkerOptions
             problems.Add($"MaxObservationTokens ({MaxObservationTokens}) leaves no room for a response within MaxContextTokens " +
                 $"({MaxContextTokens}).");
         }
+        if (MaxEpisodeTokens < MaxContextTokens)
+            problems.Add($"MaxEpisodeTokens ({MaxEpisodeTokens}) is below MaxContextTokens ({MaxContextTokens}).");
         if (MaxNewTokens >= MaxContextTokens)
             problems.Add($"MaxNewTokens ({MaxNewTokens}) leaves no room for a prompt within MaxContextTokens ({MaxContextTokens}).");
         return problems;

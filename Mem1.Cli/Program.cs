@@ -40,6 +40,7 @@ internal static class Program
             BenchCommand.Create(),
             ShopCommand.Create(),
             ReplayCommand.Create(),
+            TraceCommand.Create(),
         };
         var parsed = root.Parse(args);
         // Help lists the commands below with a line each; their examples are for their own help.

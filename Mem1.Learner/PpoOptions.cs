@@ -6,6 +6,11 @@ public sealed record PpoOptions
 {
     private const double DefaultLambda = 0.97, DefaultValueLearningRate = 2e-3, DefaultKlHorizon = 10_000;
 
+    /// <summary>
+    /// How trajectories are laid out for the gradient pass: segments goes with rollout.memory reencode, carry with rollout.memory carry;
+    /// paper, the rule of the method's first release, is for comparison and matches no sampler (docs/layouts.md).
+    /// </summary>
+    public LayoutKind Layout { get; init; } = LayoutKind.Segments;
     /// <summary>gae (with a critic), grpo, rloo (both need rollout.group_size) or reinforce_plus_plus.</summary>
     public AdvantageKind Estimator { get; init; } = AdvantageKind.Gae;
     /// <summary>Whether grpo divides by the standard deviation of the group.</summary>

@@ -71,6 +71,9 @@ public sealed class PpoTrainer : IDisposable
         set => (_kl.Factor, _skippedInRow) = (value.KlFactor, value.SkippedInRow);
     }
 
+    /// <summary>What the last update made of the trajectories it learned from, by episode; empty before the first.</summary>
+    public IReadOnlyDictionary<string, TokenEstimates> LastEstimates { get; private set; } = new Dictionary<string, TokenEstimates>();
+
     /// <summary>Learns from one batch.</summary>
     /// <param name="sampled">Finished trajectories, none of them for evaluation.</param>
     /// <param name="update">Number of the update, from 1.</param>
@@ -85,6 +88,7 @@ public sealed class PpoTrainer : IDisposable
         IReadOnlyList<Trajectory> batch = _options.Overlong == OverlongEpisodes.Mask ? [.. sampled.Where(t => !t.EndedByLimit)] : sampled;
         var health = new UpdateHealth { MaskedEpisodes = sampled.Count - batch.Count };
         var sums = new ObjectiveSums();
+        LastEstimates = new Dictionary<string, TokenEstimates>();
         if (batch.Count == 0) return sums.Means(double.NaN, double.NaN, null, 0, 0, health);
 
         // 1. Score what was sampled under the current weights: values for the advantages, log-probs for the parity gauge.
@@ -97,6 +101,7 @@ public sealed class PpoTrainer : IDisposable
         var values = _estimator.NeedsCritic ? scores.Select(s => Array.ConvertAll(s.Values, v => (double)v)).ToList() : null;
         var estimate = _estimator.Estimate(new RewardedBatch(batch, rewards.PerToken, values));
         prepared.Take(estimate);
+        LastEstimates = prepared.Estimates();
 
         // 3. Clipped steps over shuffled mini-batches of whole trajectories.
         double norms = 0;

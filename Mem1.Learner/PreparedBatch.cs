@@ -19,6 +19,11 @@ internal sealed record PickedTokens(
     Tensor OldLogProbs, Tensor Advantages, Tensor? OldValues, Tensor? Returns, Tensor? ReferenceLogProbs, Tensor? ProximalLogProbs,
     Tensor? Importance, Tensor? Shares, bool[] IsState);
 
+/// <summary>What an update made of the generated tokens of a trajectory, in time order over its turns.</summary>
+/// <param name="Values">Of the critic for the state before each token; null without a critic.</param>
+/// <param name="Advantages">As they weighed in the loss.</param>
+public sealed record TokenEstimates(float[]? Values, double[] Advantages);
+
 /// <summary>A batch that is scored and, after <see cref="Take"/>, estimated.</summary>
 internal sealed class PreparedBatch
 {
@@ -57,6 +62,15 @@ internal sealed class PreparedBatch
         Update = update, PolicyVersion = policyVersion, Members = members, KlFactor = klFactor, Trajectories = Trajectories, Scores = Scores,
         Reference = Reference, Advantages = _advantages, Returns = _returns,
     };
+
+    /// <summary>What the update made of each trajectory's tokens, by episode, for the record.</summary>
+    public IReadOnlyDictionary<string, TokenEstimates> Estimates()
+    {
+        var all = new Dictionary<string, TokenEstimates>(StringComparer.Ordinal);
+        for (var i = 0; i < _advantages.Count; i++)
+            all[Trajectories[i].EpisodeId] = new TokenEstimates(_returns is null ? null : Scores[i].Values, _advantages[i]);
+        return all;
+    }
 
     public void Take(AdvantageEstimate estimate) => (_advantages, _returns) = (estimate.Advantages, estimate.Returns);
 

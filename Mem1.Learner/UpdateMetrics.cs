@@ -20,6 +20,8 @@ public sealed record UpdateMetrics
     public required double PeakTokensMean { get; init; }
     /// <summary>What the optimiser did.</summary>
     public required UpdateStatistics Statistics { get; init; }
+    /// <summary>Updates of the run so far whose parity was above learner.parity_alarm.</summary>
+    public long ParityAlarms { get; init; }
     /// <summary>Share of episodes that ended by a broken format or the response limit.</summary>
     public required double InvalidFormatRate { get; init; }
     /// <summary>Episodes trained on.</summary>
@@ -62,6 +64,7 @@ public sealed record UpdateMetrics
             Write("explained_variance", Statistics.ExplainedVariance);
             if (Statistics.ParityMaxAbs is { } parity) Write("parity_max_abs", parity);
             else json.WriteNull("parity_max_abs");
+            json.WriteNumber("parity_alarms", ParityAlarms);
             json.WriteNumber("staleness_max", Statistics.StalenessMax);
             Write("invalid_format_rate", InvalidFormatRate);
             json.WriteNumber("episodes", Episodes);

@@ -13,7 +13,31 @@ public sealed record SamplingOptions(float Temperature, float TopP, int MaxNewTo
 /// <param name="StopStrings">Generation ends with the token that completes one of them; that token is kept.</param>
 /// <param name="Seed">Of this request's own random stream: the result does not depend on what else is in the batch.</param>
 public sealed record GenerationRequest(
-    long Id, int[] Context, SamplingOptions Sampling, IReadOnlyList<string> StopStrings, ulong Seed);
+    long Id, int[] Context, SamplingOptions Sampling, IReadOnlyList<string> StopStrings, ulong Seed)
+{
+    /// <summary>
+    /// Null: the context is read as it stands. Otherwise <see cref="Context"/> is the whole episode so far, every token once, and the
+    /// engine goes on from what it computed for it, with the memory of an agent that forgets all but the last turn.
+    /// </summary>
+    public CarriedEpisode? Carry { get; init; }
+}
+
+/// <summary>A turn of a carried episode.</summary>
+/// <param name="Length">Its tokens: what was generated and what the environment answered; at least 1.</param>
+/// <param name="Discarded">How many at its start the turns after it do not see.</param>
+public readonly record struct CarriedTurn(int Length, int Discarded);
+
+/// <summary>
+/// How the context of a request came about: prompt, then turns. When a turn begins, all before it is evicted but the prompt and what is
+/// kept of the turn before; keys and values that stay are not computed again (the <c>carry</c> layout).
+/// </summary>
+/// <param name="Episode">
+/// Chosen by the caller: under this number the engine keeps what it computed until <see cref="IGenerationEngine.Release"/>. It saves
+/// time and changes no result: what is not there (after a swap of weights, for one) is computed again from the context, turn by turn.
+/// </param>
+/// <param name="Prompt">Tokens of the context that are prompt; at least 1.</param>
+/// <param name="Turns">The turns that follow it in the context; the request generates the next one.</param>
+public sealed record CarriedEpisode(long Episode, int Prompt, IReadOnlyList<CarriedTurn> Turns);
 
 /// <summary>Why a continuation ended.</summary>
 public enum FinishReason
@@ -51,8 +75,15 @@ public interface IGenerationEngine : IDisposable
     long GeneratedTokens { get; }
 
     /// <summary>Adds a request; it takes part from the next step on.</summary>
-    /// <exception cref="ArgumentException">The context is empty, holds an id outside the vocabulary, or leaves no room.</exception>
+    /// <exception cref="ArgumentException">
+    /// The context is empty, holds an id outside the vocabulary, leaves no room, or is to be carried by an engine that cannot.
+    /// </exception>
     void Submit(GenerationRequest request);
+
+    /// <summary>Forgets what is kept of a carried episode; unknown ones are ignored.</summary>
+    void Release(long episode)
+    {
+    }
 
     /// <summary>Drops a request; unknown ids are ignored.</summary>
     void Cancel(long id);
@@ -62,7 +93,8 @@ public interface IGenerationEngine : IDisposable
 
     /// <summary>
     /// Puts new weights in place between two tokens. Requests in flight go on under them: their caches are computed again, so that
-    /// every later log-prob is exactly that of the new policy on the tokens so far.
+    /// every later log-prob is exactly that of the new policy on the tokens so far. So are those of carried episodes, from their first
+    /// token on.
     /// </summary>
     void SwapWeights(ModelWeights weights, long policyVersion);
 }

@@ -128,7 +128,10 @@ internal static class LearnerBench
         GC.Collect();
         ResidentSet.ResetPeak();
         var before = ResidentSet.Now();
-        using var step = new UpdateStep(BenchModels.Shape(size), problem, way, UpdateStep.Options(microBatchTokens));
+        var shape = BenchModels.Shape(size);
+        // In the single-copy layouts positions run on over the episode.
+        if (way is UpdateWay.Carry or UpdateWay.Paper) shape = shape with { MaxPositions = problem.StitchedTokens };
+        using var step = new UpdateStep(shape, problem, way, UpdateStep.Options(microBatchTokens));
         var first = step.Run();
         var losses = new List<double> { first.Loss };
         double best = double.MaxValue, cpu = double.MaxValue;

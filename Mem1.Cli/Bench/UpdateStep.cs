@@ -14,6 +14,10 @@ internal enum UpdateWay
     Segments,
     /// <summary>One stitched sequence under a materialised mask.</summary>
     Dense,
+    /// <summary>Every token once, each turn reading the one before: the carry layout.</summary>
+    Carry,
+    /// <summary>Every token once under the rule of the method's first release.</summary>
+    Paper,
 }
 
 /// <summary>What one step saw before it moved the weights.</summary>
@@ -28,7 +32,7 @@ internal sealed class UpdateStep : IDisposable
     private readonly LearnerCase _case;
     private readonly UpdateWay _way;
     private readonly PpoOptions _options;
-    private readonly SegmentsLayout _layout = new();
+    private readonly ILayout _layout;
     private readonly float[] _oldLogProbs;
     private readonly TorchDecoder _model;
     private readonly FlatAdamW _optimiser;
@@ -37,6 +41,12 @@ internal sealed class UpdateStep : IDisposable
     public UpdateStep(DecoderConfig shape, LearnerCase learnerCase, UpdateWay way, PpoOptions options)
     {
         (_case, _way, _options) = (learnerCase, way, options);
+        _layout = ILayout.Of(way switch
+        {
+            UpdateWay.Carry => LayoutKind.Carry,
+            UpdateWay.Paper => LayoutKind.Paper,
+            _ => LayoutKind.Segments,
+        });
         _oldLogProbs = [.. learnerCase.Trajectory.Turns.SelectMany(t => t.LogProbs)];
         _model = new TorchDecoder(shape, learnerCase.Weights, torch.CPU);
         _optimiser = new FlatAdamW(_model.Parameters, options.Beta1, options.Beta2);

@@ -43,22 +43,38 @@ internal static class BenchCommand
         var micro = Numbers(
             "--micro-batch-tokens", "Largest numbers of tokens in one forward and backward pass of segments (ppo.micro_batch_tokens)",
             new PpoOptions().MicroBatchTokens, SmallMicroBatch);
+        var layouts = new Option<string?>("--layouts")
+        {
+            Description = "Layouts to time against each other (segments, carry, paper)", HelpName = "A,B,...",
+        };
         var command = new Command(
             "learner",
             """
             Time one PPO update three ways, each in a process of its own: segments (what train does), dense (the same model over one
             stitched sequence under a full mask) and, when python3-torch is installed, bench/peers/dense_ppo.py.
 
+            With --layouts, time the product's layouts against each other instead, and how their cost grows with the number of turns.
+
             Examples:
               ./mem1 bench learner
               ./mem1 bench learner --turns 32 --size 4m --rounds 3
               ./mem1 bench learner --json | jq .ratios
+              ./mem1 bench learner --layouts segments,carry,paper
             """)
         {
-            turns, size, micro, rounds, repeat, json, output,
+            turns, size, micro, layouts, rounds, repeat, json, output,
         };
         command.SetAction(async (parse, cancellationToken) =>
         {
+            if (parse.GetValue(layouts) is { Length: > 0 } names)
+            {
+                var compared = await LayoutBench.Run(
+                    parse.GetValue(size)!, LayoutBench.Ways(names), List(parse.GetValue(turns)), List(parse.GetValue(micro))[0],
+                    parse.GetValue(repeat), parse.GetValue(rounds), Progress, cancellationToken).ConfigureAwait(false);
+                Show(compared, compared.Table(), parse.GetValue(json), parse.GetValue(output));
+                return 0;
+            }
+
             var report = await LearnerBench.Run(
                 parse.GetValue(size)!, List(parse.GetValue(turns)), List(parse.GetValue(micro)), parse.GetValue(repeat),
                 parse.GetValue(rounds), Progress, cancellationToken)

@@ -44,7 +44,7 @@ internal static class ReplayCommand
         torch.set_num_threads(1); // as in training
         Console.WriteLine(
             $"Update {step.Update}, a step over {step.Members.Count} of {step.Trajectories.Count} episodes, settings of {configPath}");
-        foreach (var line in StepReplay.Run(checkpoint, new SegmentsLayout(), step, config.Ppo, config.Rollout.Temperature))
+        foreach (var line in StepReplay.Run(checkpoint, ILayout.Of(config.Ppo.Layout), step, config.Ppo, config.Rollout.Temperature))
             Console.WriteLine(line);
     }
 }

@@ -18,6 +18,11 @@ public sealed record LearnerConfig
     /// <summary>Send weights as the difference to the version a worker has: less to send, more to compute; for slow networks.</summary>
     public bool WeightsDelta { get; init; }
     /// <summary>
+    /// Largest difference between the learner's and the sampler's log-prob of a token before it is warned of and counted (metrics:
+    /// parity_alarms); 0 never warns. Rounding leaves about 1e-5 in float32; with bf16 or narrower weights raise it to what they cost.
+    /// </summary>
+    public double ParityAlarm { get; init; } = 1e-4;
+    /// <summary>
     /// float32, or bf16: matrix products in bfloat16 over float32 parameters, gradients and optimiser. Log-probs then differ from the
     /// sampler's by up to a few hundredths (parity_max_abs says), and a CPU without bfloat16 instructions gets slower, not faster.
     /// </summary>
@@ -48,6 +53,7 @@ public sealed record LearnerConfig
         var errors = new List<string>();
         if (!System.Net.IPAddress.TryParse(Address, out _)) errors.Add($"learner.address is \"{Address}\"; it must be an IP address.");
         if (Port is < 0 or > 65535) errors.Add($"learner.port is {Port}; it must be in 0 to 65535.");
+        if (!(ParityAlarm >= 0)) errors.Add($"learner.parity_alarm is {ParityAlarm}; it must not be negative.");
         if (Device is not ("cpu" or "cuda")) errors.Add($"learner.device is \"{Device}\"; it must be cpu or cuda.");
         if (VocabularyChunkTokens < 0)
             errors.Add($"learner.vocabulary_chunk_tokens is {VocabularyChunkTokens}; it must not be negative.");

@@ -1,4 +1,5 @@
 // Keeps: a run is described by this record alone. config.yaml in a run folder is this record written out, so a run can be repeated from it.
+using Mem1.Actors;
 using Mem1.Environments.Qa;
 using Mem1.Environments.Retrieval;
 using Mem1.Environments.Tasks;
@@ -75,6 +76,10 @@ public sealed record RunConfig
             + "knows the worlds' words only; use new or a checkpoint folder.");
         Check(!Serial || Rollout.LocalWorker,
             "serial is on but rollout.local_worker is off: workers of other processes answer in no fixed order.");
+        Check(Rollout.Memory == RolloutMemory.Carry == (Ppo.Layout == LayoutKind.Carry),
+            $"rollout.memory is {Rollout.Memory.ToString().ToLowerInvariant()} but ppo.layout is "
+            + $"{Ppo.Layout.ToString().ToLowerInvariant()}: the learner would not compute what the sampler did; carry goes with carry, "
+            + "reencode with segments.");
         Check(!(Serial && Rollout.Threads > 1), $"serial is on but rollout.threads is {Rollout.Threads}; serial runs use 1.");
         return errors;
     }
@@ -404,6 +409,11 @@ public sealed record RolloutConfig
     public double Temperature { get; init; } = 1.0;
     /// <summary>Nucleus mass; below 1 the sampled policy is not quite the trained one.</summary>
     public double TopP { get; init; } = 1.0;
+    /// <summary>
+    /// How memory reaches the next turn: reencode reads the kept tokens again; carry keeps their keys and values as they were computed and
+    /// evicts what is pruned. It must go with ppo.layout.
+    /// </summary>
+    public RolloutMemory Memory { get; init; } = RolloutMemory.Reencode;
     /// <summary>Tokens of one response; 0 lets the worlds say (8 per objective and 10).</summary>
     public int MaxNewTokens { get; init; }
     /// <summary>Tokens of one observation; the closing tag is kept when it is cut.</summary>

@@ -5,7 +5,6 @@ using System.Text.Json;
 using Mem1.Cli.Configuration;
 using Mem1.Cli.Output;
 using Mem1.Learner;
-using Mem1.Model;
 using Mem1.Model.Checkpoints;
 
 namespace Mem1.Cli.Training;
@@ -55,7 +54,7 @@ internal sealed class RunFolder : IDisposable
 
     private string MetricsPath => Path.Combine(FullPath, "metrics.jsonl");
 
-    private string TrajectoriesPath => Path.Combine(FullPath, "trajectories.jsonl");
+    private string TrajectoriesPath => Path.Combine(FullPath, TrajectoryRecord.FileName);
 
     /// <summary>Opens a new folder. A name the user chose must be free; the default name takes a number when it is not.</summary>
     public static RunFolder Create(string runs, string name, bool chosen)
@@ -108,39 +107,11 @@ internal sealed class RunFolder : IDisposable
 
     public void AppendMetrics(UpdateMetrics metrics) => File.AppendAllText(MetricsPath, metrics.ToJson() + "\n");
 
-    /// <summary>Writes some of a batch's episodes as text, for people; tokens stay the record elsewhere.</summary>
-    public void AppendTrajectories(long update, IEnumerable<Trajectory> trajectories, ITokenizer tokenizer)
+    /// <summary>Writes some of a batch's episodes, a line each.</summary>
+    public void AppendTrajectories(IEnumerable<TrajectoryRecord> trajectories)
     {
         using var writer = File.AppendText(TrajectoriesPath);
-        foreach (var t in trajectories)
-        {
-            writer.WriteLine(JsonSerializer.Serialize(
-                new
-                {
-                    Update = update,
-                    t.EpisodeId,
-                    t.TaskId,
-                    t.Reward,
-                    End = JsonNamingPolicy.SnakeCaseLower.ConvertName(t.End.ToString()),
-                    t.ExactMatch,
-                    t.F1,
-                    t.Answer,
-                    Prompt = tokenizer.Decode(t.Prompt),
-                    PromptTokens = t.Prompt.Length,
-                    Turns = t.Turns.Select(turn => new
-                    {
-                        InternalState = tokenizer.Decode(turn.Generated.AsSpan(0, turn.StateLength)),
-                        Action = tokenizer.Decode(turn.Generated.AsSpan(turn.StateLength)),
-                        Information = tokenizer.Decode(turn.Observation),
-                        ContextTokens = turn.Context.Length,
-                        GeneratedTokens = turn.Generated.Length,
-                        ObservationTokens = turn.Observation.Length,
-                        MeanLogProb = turn.LogProbs.Length == 0 ? (double?)null : turn.LogProbs.Average(),
-                        PolicyVersion = turn.PolicyVersions.Length == 0 ? (long?)null : turn.PolicyVersions.Max(),
-                    }),
-                },
-                Readable));
-        }
+        foreach (var t in trajectories) writer.WriteLine(t.ToJson());
     }
 
     /// <summary>Keeps a step that diverged, with the model as it was: what <c>mem1 replay</c> reads.</summary>
@@ -191,6 +162,14 @@ internal sealed class RunFolder : IDisposable
         }
 
         return curve;
+    }
+
+    /// <summary>How many updates the last logged line counts whose parity was above the alarm.</summary>
+    public long ReadParityAlarms()
+    {
+        if (!File.Exists(MetricsPath) || File.ReadLines(MetricsPath).LastOrDefault(l => UpdateOf(l) is not null) is not { } line) return 0;
+        using var json = JsonDocument.Parse(line);
+        return json.RootElement.TryGetProperty("parity_alarms", out var count) ? count.GetInt64() : 0; // older runs did not count
     }
 
     /// <summary>The largest parity gap logged, or null.</summary>

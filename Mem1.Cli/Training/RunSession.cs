@@ -20,7 +20,11 @@ internal sealed class RunSession : IDisposable
         _host = LearnerHost.StartAsync(
             new LearnerHostOptions
             {
-                Limits = new TrajectoryLimits(shape.VocabularySize, shape.MaxPositions), Address = config.Learner.Address,
+                Limits = new TrajectoryLimits(shape.VocabularySize, shape.MaxPositions)
+                {
+                    Layout = config.Ppo.Layout, PositionsCount = shape.Position == PositionEncoding.Rope,
+                },
+                Address = config.Learner.Address,
                 Port = config.Learner.Port,
                 RunFiles = config.Rollout.LocalWorker ? new Dictionary<string, ReadOnlyMemory<byte>>() : RunFiles.Of(config, shape, tokenizer),
                 Discarded = environments.DiscardedEnd is { } tag ? response => ResponseParts.Discarded(tokenizer, response, tag) : null,

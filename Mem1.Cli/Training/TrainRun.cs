@@ -191,7 +191,7 @@ internal sealed class TrainRun(
         if (learners is not null) reporter.Phase($"waiting for {learners.World - 1} more learners");
         using var ranks = learners?.Open(TimeSpan.FromSeconds(config.Learner.PeerDeadlineSeconds), cancellationToken);
         using var trainer = new PpoTrainer(
-            decoder, reference, new SegmentsLayout(), config.Ppo, config.Rollout.Temperature, config.Seed, config.Learner.Compute(),
+            decoder, reference, ILayout.Of(config.Ppo.Layout), config.Ppo, config.Rollout.Temperature, config.Seed, config.Learner.Compute(),
             ranks?.Reducer);
         if (state.Update > 0)
         {
@@ -241,6 +241,7 @@ internal sealed class TrainRun(
         reporter.Phase("training");
         var saved = state.Update;
         long environmentFailures = 0;
+        var alarms = folder.ReadParityAlarms();
         var loop = new TrainingLoop(ledger, publisher, trainer, new TrainingLoopOptions
         {
             Tasks = update => TasksOf(environment, update, tokenizer),
@@ -249,6 +250,7 @@ internal sealed class TrainRun(
             Updated = (metrics, batch) =>
             {
                 done = metrics.Update;
+                metrics = metrics with { ParityAlarms = alarms += ParityAlarm(metrics) ? 1 : 0 };
                 _peakRss = Math.Max(_peakRss, metrics.RssBytes);
                 folder.AppendMetrics(metrics);
                 if (metrics.EnvironmentFailures > 0 && environmentFailures == 0)
@@ -259,7 +261,8 @@ internal sealed class TrainRun(
                 }
 
                 environmentFailures += metrics.EnvironmentFailures;
-                folder.AppendTrajectories(metrics.Update, batch.Take(config.Checkpoint.SampledTrajectories), tokenizer);
+                folder.AppendTrajectories(batch.Take(config.Checkpoint.SampledTrajectories).Select(t => TrajectoryRecord.Of(
+                    metrics.Update, config.Ppo.Layout, t, trainer.LastEstimates.GetValueOrDefault(t.EpisodeId), tokenizer)));
                 reporter.Updated(metrics, last);
                 if (metrics.Update % config.Checkpoint.Every == 0 && metrics.Update < last)
                 {
@@ -316,6 +319,17 @@ internal sealed class TrainRun(
             curve.TakeLast(window).Select(c => c.Reward).DefaultIfEmpty(double.NaN).Average(),
             window, before, after, folder.ReadParityMax(), _elapsed.Elapsed, Math.Max(_peakRss, TrainingLoop.ResidentBytes())));
         return 0;
+    }
+
+    /// <summary>Says so when learner and sampler have drifted apart.</summary>
+    private bool ParityAlarm(UpdateMetrics metrics)
+    {
+        var limit = config.Learner.ParityAlarm;
+        if (limit == 0 || metrics.Statistics.ParityMaxAbs is not { } parity || parity <= limit) return false;
+        reporter.Note(FormattableString.Invariant(
+            $"Warning: in update {metrics.Update} a token's log-prob in the learner differs from the sampler's by {parity:0.0e+0}, above ")
+            + FormattableString.Invariant($"learner.parity_alarm ({limit:0.0e+0}): the two do not compute the same policy."));
+        return true;
     }
 
     private List<TaskRequest> TasksOf(EnvironmentSet environment, long update, ITokenizer tokenizer)

@@ -32,6 +32,9 @@ internal static class Worker
             MaxNewTokens = shape.MaxPositions - 1,
             MaxObservationTokens = config.Rollout.MaxObservationTokens,
             MaxContextTokens = shape.MaxPositions,
+            Memory = config.Rollout.Memory,
+            // Without rotary positions nothing counts the tokens of an episode.
+            MaxEpisodeTokens = shape.Position == PositionEncoding.Rope ? shape.MaxPositions : int.MaxValue,
             ModelFingerprint = fingerprint,
             Serial = config.Serial,
             WeightsDelta = config.Learner.WeightsDelta,

@@ -173,6 +173,8 @@ public sealed class TrajectoryAssembler(TrajectoryLimits limits, Func<int[], int
         }
 
         var last = subs[^1];
+        if (limits.Misfit(prompt.Length, turns) is { } misfit)
+            return new AssemblyResult(AssemblyOutcome.Rejected, Reason: $"Episode {last.EpisodeId} {misfit}.");
         return new AssemblyResult(AssemblyOutcome.Completed, new Trajectory(
             last.EpisodeId, last.TaskId, prompt, turns, last.Outcome.Reward, ToEnd(last.End),
             [.. last.Outcome.ExactMatch], [.. last.Outcome.F1], last.Outcome.Answer, last.Evaluation)

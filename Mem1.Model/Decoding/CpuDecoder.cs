@@ -58,6 +58,11 @@ internal static class TokenChecks
             throw new ArgumentException("a context needs at least one token.", nameof(tokens));
         if (tokens.Length > config.MaxPositions)
             throw new ArgumentException($"{tokens.Length} tokens exceed the model's {config.MaxPositions} positions.", nameof(tokens));
+        RequireIds(config, tokens);
+    }
+
+    public static void RequireIds(DecoderConfig config, ReadOnlySpan<int> tokens)
+    {
         foreach (int token in tokens)
         {
             if ((uint)token >= (uint)config.VocabularySize)

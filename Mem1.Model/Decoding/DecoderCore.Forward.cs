@@ -48,10 +48,13 @@ internal sealed unsafe class DecoderCore<TOps, TVec> : DecoderCore
         PackedWeights weights, ReadOnlySpan<SequenceStep> steps, ReadOnlySpan<Piece> pieces, int rows, Workspace ws, ILogitsSink sink)
     {
         DecoderShape shape = Shape;
-        int longest = 0;
+        int longest = 0, last = 0;
         foreach (Piece piece in pieces)
+        {
             longest = Math.Max(longest, steps[piece.Step].Cache.Length + piece.Count);
-        EnsurePositions(longest);
+            last = Math.Max(last, steps[piece.Step].Cache.Computed + piece.Count);
+        }
+        EnsurePositions(last);
         float* scores = ws.Scores(longest);
 
         Embed(weights, steps, pieces, ws);
@@ -126,23 +129,24 @@ internal sealed unsafe class DecoderCore<TOps, TVec> : DecoderCore
         for (int i = 0; i < piece.Count; i++)
         {
             float* row = qkv + (long)i * shape.QkvStride;
-            int position = cache.Length + i;
+            int slot = cache.Length + i;
             if (rotary is not null)
             {
+                // Positions run on over what was evicted; slots, and with them the number of visible tokens, do not.
                 for (int head = 0; head < heads + shape.KeyValueHeads; head++)
-                    Rotate(row + head * size, rotary, position);
+                    Rotate(row + head * size, rotary, slot + cache.Evicted);
             }
-            float scale = scales[position];
+            float scale = scales[slot];
             for (int j = 0; j < shape.Queries; j++)
                 row[j] *= scale;
             for (int head = 0; head < shape.KeyValueHeads; head++)
             {
                 float* key = row + shape.Queries + head * size;
-                float* slot = cache.Keys(layer, head) + (long)(position / lanes) * lanes * size + position % lanes;
+                float* target = cache.Keys(layer, head) + (long)(slot / lanes) * lanes * size + slot % lanes;
                 for (int d = 0; d < size; d++)
-                    slot[d * lanes] = key[d];
+                    target[d * lanes] = key[d];
                 VectorMath<TOps, TVec>.Copy(
-                    row + shape.Queries + shape.Keys + head * size, cache.Values(layer, head) + (long)position * shape.ValueStride, size);
+                    row + shape.Queries + shape.Keys + head * size, cache.Values(layer, head) + (long)slot * shape.ValueStride, size);
             }
         }
         for (int head = 0; head < heads; head++)

@@ -1,7 +1,7 @@
 // Invariants: what a request draws depends on its context, seed, options and the weights alone - not on the batch, the thread count, or
-// whether its cache was built token by token or at once (DecoderCore). Every token carries the version of the weights that made its logits.
-// Memory is bounded: a request's cache has room for min(context + limit, MaxPositions) tokens, rounded up a
-// little, and goes back to a bounded pool when it leaves.
+// whether its cache was built token by token or at once (DecoderCore), nor on what is kept of a carried episode. Every token carries the
+// version of the weights that made its logits. Memory is bounded: a request's cache has room for min(context + limit, MaxPositions) tokens
+// (carried: for what is visible at once), rounded up a little, and goes back to a bounded pool when it leaves, or is parked, bounded too.
 using Mem1.Model.Decoding;
 
 namespace Mem1.Model.Generation;
@@ -17,6 +17,7 @@ public sealed class CpuGenerationEngine : IGenerationEngine
     private readonly Part[] _parts;
     private readonly List<Sequence> _active = [];
     private readonly CachePool _caches;
+    private readonly ParkedCaches _parked;
     private PackedWeights _weights;
     private bool _disposed;
 
@@ -44,6 +45,7 @@ public sealed class CpuGenerationEngine : IGenerationEngine
         _stops = new StopMatcher(tokenizer);
         _pool = new WorkerPool(threads);
         _caches = new CachePool(_core.Shape);
+        _parked = new ParkedCaches(_caches);
         _parts = [.. Enumerable.Range(0, threads).Select(_ => new Part(this))];
     }
 
@@ -61,11 +63,15 @@ public sealed class CpuGenerationEngine : IGenerationEngine
     {
         ArgumentNullException.ThrowIfNull(request);
         ObjectDisposedException.ThrowIf(_disposed, this);
-        TokenChecks.Require(_config, request.Context);
-        if (request.Context.Length >= _config.MaxPositions)
+        var room = new CarriedRoom(request.Context.Length, 0);
+        if (request.Carry is null)
+            TokenChecks.Require(_config, request.Context);
+        else
+            room = CarriedRoom.Of(_config, request);
+        if (room.Taken >= _config.MaxPositions)
         {
             throw new ArgumentException(
-                $"a context of {request.Context.Length} tokens leaves no room in the model's {_config.MaxPositions} positions.",
+                $"a context of {room.Taken} tokens leaves no room in the model's {_config.MaxPositions} positions.",
                 nameof(request));
         }
         SamplingOptions sampling = request.Sampling;
@@ -77,10 +83,15 @@ public sealed class CpuGenerationEngine : IGenerationEngine
             throw new ArgumentException($"TopP is {sampling.TopP}; it must be above 0 and at most 1.", nameof(request));
         if (_active.Exists(s => s.Request.Id == request.Id))
             throw new ArgumentException($"a request with id {request.Id} is in flight already.", nameof(request));
-        long total = Math.Min((long)request.Context.Length + sampling.MaxNewTokens, _config.MaxPositions);
+        int limit = (int)Math.Min((long)sampling.MaxNewTokens, _config.MaxPositions - room.Taken);
+        int total = request.Context.Length + limit;
         // The last token drawn is never fed back.
-        _active.Add(new Sequence(request, (int)total, _caches.Rent((int)total - 1)));
+        int capacity = request.Carry is null ? total - 1 : Math.Max(room.Largest, room.Visible + limit - 1);
+        _active.Add(new Sequence(request, total, _parked.Take(request, capacity) ?? _caches.Rent(capacity)));
     }
+
+    /// <inheritdoc/>
+    public void Release(long episode) => _parked.Release(episode);
 
     /// <inheritdoc/>
     public void Cancel(long id)
@@ -114,7 +125,10 @@ public sealed class CpuGenerationEngine : IGenerationEngine
                 continue;
             }
             (finished ??= []).Add(sequence.Result());
-            _caches.Return(sequence.Cache);
+            if (sequence.Request.Carry is null)
+                _caches.Return(sequence.Cache);
+            else
+                _parked.Put(sequence.Request.Carry, sequence.Tokens, sequence.Cache);
         }
         _active.RemoveRange(kept, _active.Count - kept);
         return finished ?? (IReadOnlyList<GenerationResult>)[];
@@ -131,6 +145,7 @@ public sealed class CpuGenerationEngine : IGenerationEngine
         PolicyVersion = policyVersion;
         foreach (Sequence sequence in _active)
             sequence.Cache.Clear();
+        _parked.Clear();
     }
 
     /// <inheritdoc/>
@@ -142,6 +157,7 @@ public sealed class CpuGenerationEngine : IGenerationEngine
         _pool.Dispose();
         foreach (Sequence sequence in _active)
             sequence.Cache.Dispose();
+        _parked.Clear();
         _caches.Dispose();
         foreach (Part part in _parts)
             part.Dispose();
@@ -187,9 +203,34 @@ public sealed class CpuGenerationEngine : IGenerationEngine
             for (int i = 0; i < Sequences.Count; i++)
             {
                 Sequence s = Sequences[i];
-                _steps[i] = new SequenceStep(s.Cache, s.Tokens, s.Cache.Length, s.Pending);
+                if (s.Request.Carry is { } carry)
+                    BeginTurns(s, carry);
+                _steps[i] = new SequenceStep(s.Cache, s.Tokens, s.Cache.Computed, s.Pending);
             }
             engine._core.Run(engine._weights, _steps.AsSpan(0, Sequences.Count), _workspace, this);
+        }
+
+        /// <summary>Begins every turn whose first token is about to be computed; mostly none, one in a turn's second step.</summary>
+        private void BeginTurns(Sequence s, CarriedEpisode carry)
+        {
+            SequenceCache cache = s.Cache;
+            int start = carry.Prompt;
+            for (int turn = 0; turn <= carry.Turns.Count && start < s.Length; turn++)
+            {
+                if (turn == cache.TurnsBegun)
+                {
+                    if (cache.Computed < start)
+                    {
+                        var step = new SequenceStep(cache, s.Tokens, cache.Computed, start - cache.Computed);
+                        engine._core.Run(engine._weights, [step], _workspace, NoSink.Instance);
+                    }
+                    if (turn == 0)
+                        cache.BeginFirstTurn();
+                    else
+                        cache.BeginTurn(carry.Prompt, carry.Turns[turn - 1].Length - carry.Turns[turn - 1].Discarded);
+                }
+                start += turn < carry.Turns.Count ? carry.Turns[turn].Length : 0;
+            }
         }
 
         public void Accept(int step, int token, float* logits)
@@ -208,6 +249,16 @@ public sealed class CpuGenerationEngine : IGenerationEngine
         }
 
         public void Dispose() => _workspace.Dispose();
+    }
+
+    /// <summary>For tokens after which nothing is drawn.</summary>
+    private sealed unsafe class NoSink : ILogitsSink
+    {
+        public static readonly NoSink Instance = new();
+
+        public void Accept(int step, int token, float* logits)
+        {
+        }
     }
 
     /// <summary>A request in flight.</summary>
@@ -235,7 +286,7 @@ public sealed class CpuGenerationEngine : IGenerationEngine
         public int Length { get; private set; }
 
         /// <summary>Tokens not in the cache yet.</summary>
-        public int Pending => Length - Cache.Length;
+        public int Pending => Length - Cache.Computed;
 
         public List<int> Generated { get; } = [];
 
