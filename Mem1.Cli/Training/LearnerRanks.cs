@@ -160,7 +160,7 @@ internal sealed class LearnerRanks : IDisposable
             StringComparer.Ordinal));
         var reference = config.Ppo.NeedsReference ? new TorchDecoder(start.Shape, Zeros(), device, config.Learner.Precision) : null;
         using var trainer = new PpoTrainer(
-            new TorchDecoder(start.Shape, Zeros(), device, config.Learner.Precision), reference, new SegmentsLayout(), config.Ppo,
+            new TorchDecoder(start.Shape, Zeros(), device, config.Learner.Precision), reference, ILayout.Of(config.Ppo.Layout), config.Ppo,
             config.Rollout.Temperature, config.Seed, config.Learner.Compute(), group);
         start.OptimiserSteps.ToArray().CopyTo(trainer.Optimiser.Steps, 0);
         trainer.State = start.Trainer;

@@ -191,8 +191,8 @@ internal sealed class TrainRun(
         if (learners is not null) reporter.Phase($"waiting for {learners.World - 1} more learners");
         using var ranks = learners?.Open(TimeSpan.FromSeconds(config.Learner.PeerDeadlineSeconds), cancellationToken);
         using var trainer = new PpoTrainer(
-            decoder, reference, ILayout.Of(config.Ppo.Layout), config.Ppo, config.Rollout.Temperature, config.Seed, config.Learner.Compute(),
-            ranks?.Reducer);
+            decoder, reference, ILayout.Of(config.Ppo.Layout), config.Ppo, config.Rollout.Temperature, config.Seed,
+            config.Learner.Compute(), ranks?.Reducer);
         if (state.Update > 0)
         {
             TrainingCheckpoint.RestoreOptimiser(
