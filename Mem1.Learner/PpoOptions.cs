@@ -112,7 +112,8 @@ public sealed record PpoOptions
         Check(Clip is > 0 and < 1, $"ppo.clip is {Clip}; it must be in (0, 1).");
         Check(ClipHigh is >= 0 and < 100, $"ppo.clip_high is {ClipHigh}; it must be in [0, 100).");
         Check(DualClip == 0 || DualClip > 1 + Math.Max(Clip, ClipHigh),
-            $"ppo.dual_clip is {DualClip}; it bounds ratios beyond the trust interval, so it must be above 1 + ppo.clip and 1 + ppo.clip_high.");
+            $"ppo.dual_clip is {DualClip}; it bounds ratios beyond the trust interval, so it must be above 1 + ppo.clip and 1 + "
+            + "ppo.clip_high.");
         Check(ImportanceCap == 0 || ImportanceCap >= 1, $"ppo.importance_cap is {ImportanceCap}; it must be 0 or at least 1.");
         Check(ImportanceCap == 0 || OffPolicy != OffPolicyCorrection.None,
             $"ppo.importance_cap is {ImportanceCap} but ppo.off_policy is none, so nothing is weighted.");
@@ -132,7 +133,8 @@ public sealed record PpoOptions
         Check(KlLossEstimator == KlEstimator.K3 || KlLossCoefficient > 0,
             $"ppo.kl_loss_estimator is {KlLossEstimator.ToString().ToLowerInvariant()} but ppo.kl_loss_coefficient is 0.");
         Check(KlTarget >= 0, $"ppo.kl_target is {KlTarget}; it must not be negative.");
-        Check(KlTarget == 0 || NeedsReference, "ppo.kl_target is set but both ppo.kl_reward_coefficient and ppo.kl_loss_coefficient are 0.");
+        Check(KlTarget == 0 || NeedsReference,
+            "ppo.kl_target is set but both ppo.kl_reward_coefficient and ppo.kl_loss_coefficient are 0.");
         Check(KlHorizon > 0, $"ppo.kl_horizon is {KlHorizon}; it must be above 0.");
         Check(KlTarget > 0 || KlHorizon == DefaultKlHorizon, "ppo.kl_horizon is set but ppo.kl_target is 0.");
         Check(MaxSkippedSteps >= 0, $"ppo.max_skipped_steps is {MaxSkippedSteps}; it must not be negative.");
@@ -143,8 +145,8 @@ public sealed record PpoOptions
         Check(CriticOnlyUpdates >= 0, $"ppo.critic_only_updates is {CriticOnlyUpdates}; it must not be negative.");
         Check(DecayUpdates >= 0, $"ppo.decay_updates is {DecayUpdates}; it must not be negative.");
         Check(DecayUpdates == 0 || DecayUpdates > CriticOnlyUpdates,
-            $"ppo.decay_updates is {DecayUpdates}, not above ppo.critic_only_updates ({CriticOnlyUpdates}): the policy would never learn at "
-            + "its full rate.");
+            $"ppo.decay_updates is {DecayUpdates}, not above ppo.critic_only_updates ({CriticOnlyUpdates}): the policy would never learn "
+            + "at its full rate.");
         Check(DecayFloor is >= 0 and <= 1, $"ppo.decay_floor is {DecayFloor}; it must be in [0, 1].");
         Check(WeightDecay is >= 0 and < 1, $"ppo.weight_decay is {WeightDecay}; it must be in [0, 1).");
         Check(Beta1 is >= 0 and < 1, $"ppo.beta1 is {Beta1}; it must be in [0, 1).");

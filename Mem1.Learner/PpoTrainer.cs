@@ -123,7 +123,8 @@ public sealed class PpoTrainer : IDisposable
                 if (++_skippedInRow > _options.MaxSkippedSteps)
                 {
                     throw new DivergedException(
-                        _skippedInRow, prepared.Save(update, policyVersion, members, _kl.Factor), Model.Parameters.Snapshot(policyOnly: false));
+                        _skippedInRow, prepared.Save(update, policyVersion, members, _kl.Factor),
+                        Model.Parameters.Snapshot(policyOnly: false));
                 }
             }
         }
@@ -135,7 +136,10 @@ public sealed class PpoTrainer : IDisposable
             batch.Sum(t => (long)t.GeneratedTokens),
             health with
             {
-                AdvantageMean = estimate.Mean, AdvantageDeviation = estimate.Deviation, Rewards = rewards.Parts, SkippedSteps = skipped,
+                AdvantageMean = estimate.Mean,
+                AdvantageDeviation = estimate.Deviation,
+                Rewards = rewards.Parts,
+                SkippedSteps = skipped,
                 KlFactor = _options.KlTarget > 0 ? _kl.Factor : null,
             });
 
@@ -206,7 +210,11 @@ public sealed class PpoTrainer : IDisposable
         foreach (var shaper in _shapers)
         {
             rewards.Add(shaper.Name, shaper.Shape(batch, made =>
-                [.. Scoring.Score(Model, new SegmentsLayout(), made, 1, _options.MicroBatchTokens, values: false).Select(s => s.LogProbs)]));
+            {
+                // What a shaper makes up need not hang together as an episode; only this layout takes every turn for itself.
+                var scores = Scoring.Score(Model, new SegmentsLayout(), made, 1, _options.MicroBatchTokens, values: false);
+                return [.. scores.Select(s => s.LogProbs)];
+            }));
         }
 
         return rewards;

@@ -53,14 +53,23 @@ internal sealed class PreparedBatch
     /// <summary>A batch as it was in a saved step.</summary>
     public static PreparedBatch Of(SavedStep step) => new(step.Trajectories, step.Scores, null)
     {
-        Reference = step.Reference, _advantages = step.Advantages, _returns = step.Returns,
+        Reference = step.Reference,
+        _advantages = step.Advantages,
+        _returns = step.Returns,
     };
 
     /// <summary>A step over some of the trajectories, to be written down.</summary>
     public SavedStep Save(long update, long policyVersion, IReadOnlyList<int> members, double klFactor) => new()
     {
-        Update = update, PolicyVersion = policyVersion, Members = members, KlFactor = klFactor, Trajectories = Trajectories, Scores = Scores,
-        Reference = Reference, Advantages = _advantages, Returns = _returns,
+        Update = update,
+        PolicyVersion = policyVersion,
+        Members = members,
+        KlFactor = klFactor,
+        Trajectories = Trajectories,
+        Scores = Scores,
+        Reference = Reference,
+        Advantages = _advantages,
+        Returns = _returns,
     };
 
     /// <summary>What the update made of each trajectory's tokens, by episode, for the record.</summary>

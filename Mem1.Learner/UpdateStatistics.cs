@@ -5,7 +5,7 @@ namespace Mem1.Learner;
 /// <param name="ValueLoss">Value loss, token mean; no number without a critic.</param>
 /// <param name="Entropy">Mean entropy of the policy at generated tokens, in nats.</param>
 /// <param name="Kl">Mean k1 divergence of the policy that sampled from the policy in training, over mini-batches.</param>
-/// <param name="ReferenceKl">Mean k3 divergence from the reference; 0 without one.</param>
+/// <param name="ReferenceKl">Mean divergence from the reference as the loss estimates it (k3 by default); 0 without one.</param>
 /// <param name="ClipFraction">Share of tokens at which the clipped branch decided.</param>
 /// <param name="GradientNorm">Mean norm of the policy's gradient before clipping.</param>
 /// <param name="ExplainedVariance">1 - Var(return - value) / Var(return); no number without a critic.</param>
@@ -45,7 +45,9 @@ public sealed record UpdateHealth
     public double AdvantageMean { get; init; } = double.NaN;
     /// <summary>Standard deviation of the advantages before whitening.</summary>
     public double AdvantageDeviation { get; init; } = double.NaN;
-    /// <summary>Parts of the reward trained on, means per episode, by name: outcome, format, turns, kl, overlong and those of shapers.</summary>
+    /// <summary>
+    /// Parts of the reward trained on, means per episode, by name: outcome, format, turns, kl, overlong and those of shapers.
+    /// </summary>
     public IReadOnlyDictionary<string, double> Rewards { get; init; } = new Dictionary<string, double>();
     /// <summary>What the weights of the divergence were multiplied with; null without a controller.</summary>
     public double? KlFactor { get; init; }

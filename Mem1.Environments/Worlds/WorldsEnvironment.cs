@@ -109,7 +109,8 @@ internal sealed class WorldsEnvironment(World world, WorldsOptions options) : IE
         double reward = broken ? options.InvalidFormatReward : right.Average();
         var score = new EpisodeScore(reward, right, right, string.Join(' ', answer ?? []))
         {
-            AnswerCount = entries, FormatReward = broken ? reward : 0,
+            AnswerCount = entries,
+            FormatReward = broken ? reward : 0,
         };
         return new TurnResult("", end, score);
     }

@@ -30,7 +30,9 @@ public enum OverlongEpisodes
 {
     /// <summary>They are trained on like others.</summary>
     Train,
-    /// <summary>They take no part in the update, in no statistic either: their reward says nothing of what they would have come to.</summary>
+    /// <summary>
+    /// They take no part in the update, in no statistic either: their reward says nothing of what they would have come to.
+    /// </summary>
     Mask,
     /// <summary>They cost a penalty.</summary>
     Penalise,

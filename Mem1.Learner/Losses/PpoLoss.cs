@@ -39,7 +39,9 @@ public static class PpoLoss
     /// <param name="oldLogProbs">[N] of the policy at the centre of the trust interval.</param>
     /// <param name="advantages">[N].</param>
     /// <param name="low">Width of the trust interval below 1.</param>
-    /// <param name="high">Width above 1; wider than below leaves unlikely tokens room to grow (clip-higher, DAPO, arXiv 2503.14476).</param>
+    /// <param name="high">
+    /// Width above 1; wider than below leaves unlikely tokens room to grow (clip-higher, DAPO, arXiv 2503.14476).
+    /// </param>
     /// <param name="dual">
     /// Bound of the loss of a token of negative advantage, in multiples of the advantage (dual clip, Ye et al., arXiv 1912.09729): a token
     /// whose ratio exploded would otherwise drown the batch. 0 is none.

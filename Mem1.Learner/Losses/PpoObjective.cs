@@ -31,30 +31,36 @@ internal sealed class PpoObjective(PpoOptions options)
     {
         Tensor Total(Tensor perToken) => (picked.Shares is { } shares ? perToken * shares : perToken).sum();
 
+        // Statistics are token means however the loss adds up.
+        double Plain(Tensor perToken, Tensor total) => (picked.Shares is null ? total : perToken.detach().sum()).item<float>();
+
         var tokens = PpoLoss.PolicyTokens(
             logProbs, picked.ProximalLogProbs ?? picked.OldLogProbs, picked.Advantages, options.Clip, _high, options.DualClip);
-        var policy = Total(picked.Importance is { } importance ? tokens.Loss * importance : tokens.Loss);
+        var weighted = picked.Importance is { } importance ? tokens.Loss * importance : tokens.Loss;
+        var policy = Total(weighted);
         var bonus = Total(entropy);
         var loss = policy;
         double valueLoss = double.NaN, referenceKl = 0;
         if (values is not null)
         {
-            var value = Total(PpoLoss.ValueTokens(values, picked.OldValues!, picked.Returns!, options.ValueClip)) * 0.5;
+            var errors = PpoLoss.ValueTokens(values, picked.OldValues!, picked.Returns!, options.ValueClip);
+            var value = Total(errors) * 0.5;
             loss = loss + value;
-            valueLoss = value.item<float>();
+            valueLoss = Plain(errors * 0.5, value);
         }
 
         loss = loss - (bonus * options.EntropyCoefficient);
         if (picked.ReferenceLogProbs is { } reference)
         {
-            var kl = Total(PpoLoss.Kl(logProbs, reference, options.KlLossEstimator));
+            var divergence = PpoLoss.Kl(logProbs, reference, options.KlLossEstimator);
+            var kl = Total(divergence);
             loss = loss + (kl * (options.KlLossCoefficient * klFactor));
-            referenceKl = kl.item<float>();
+            referenceKl = Plain(divergence, kl);
         }
 
         var behind = picked.OldLogProbs - logProbs.detach();
         return new ObjectiveTerms(
-            loss, policy.item<float>(), valueLoss, bonus.item<float>(), behind.sum().item<float>(),
+            loss, Plain(weighted, policy), valueLoss, Plain(entropy, bonus), behind.sum().item<float>(),
             PpoLoss.Kl(picked.OldLogProbs, logProbs.detach(), KlEstimator.K3).sum().item<float>(), referenceKl,
             TokenHealth.Of(picked, tokens, entropy));
     }

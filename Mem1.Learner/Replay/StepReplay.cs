@@ -33,7 +33,8 @@ public static class StepReplay
             var hidden = Scoring.Select(model, pass);
             if (FirstBad(hidden) is { } at)
             {
-                found.Add($"hidden states: not finite after block {FirstBadBlock(checkpoint, pass)} of {checkpoint.Config.Layers}, {Where(at)}");
+                var block = FirstBadBlock(checkpoint, pass);
+                found.Add($"hidden states: not finite after block {block} of {checkpoint.Config.Layers}, {Where(at)}");
                 return found;
             }
 

@@ -1,6 +1,8 @@
 namespace Mem1.Learner;
 
-/// <summary>A price on memory: every turn pays for the tokens of its internal state beyond a free length, at the state's last token.</summary>
+/// <summary>
+/// A price on memory: every turn pays for the tokens of its internal state beyond a free length, at the state's last token.
+/// </summary>
 /// <param name="cost">Per token.</param>
 /// <param name="free">Tokens of a turn that cost nothing.</param>
 public sealed class StateCostShaper(double cost, int free) : IRewardShaper

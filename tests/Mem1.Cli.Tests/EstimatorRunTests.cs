@@ -23,10 +23,12 @@ public sealed class EstimatorRunTests : IDisposable
         Assert.Single(prompts.Take(4).Distinct());
         Assert.Single(prompts.Skip(4).Distinct());
         Assert.NotEqual(prompts[0], prompts[4]);
-        Assert.True(episodes.Select(e => e.GetProperty("turns").ToString()).Distinct().Count() > 2); // at this temperature no two draw alike
+        // At this temperature hardly two draw alike.
+        Assert.True(episodes.Select(e => e.GetProperty("turns").ToString()).Distinct().Count() > 2);
         var metrics = Runs.Metrics(Path.Combine(_temp["runs"], "quick"))[0];
         Assert.Equal(JsonValueKind.Null, metrics.GetProperty("value_loss").ValueKind);
-        foreach (var key in new[] { "reward_outcome", "reward_format", "reward_turns", "reward_answer_gain", "entropy_state", "ratio_max", "kl_k3" })
+        string[] keys = ["reward_outcome", "reward_format", "reward_turns", "reward_answer_gain", "entropy_state", "ratio_max", "kl_k3"];
+        foreach (var key in keys)
             Assert.Equal(JsonValueKind.Number, metrics.GetProperty(key).ValueKind);
     }
 

@@ -18,7 +18,8 @@ public sealed class EstimatorTests
             var (r, v) = (rewards[i], values[i]);
             var turnOf = trajectories[i].Turns.SelectMany((t, j) => t.Generated.Select(_ => j)).ToArray();
             // Steps of time between two tokens: their distance, or how many turns lie between them.
-            int Steps(int from, int to) => time == CreditTime.Token ? to - from : (to < r.Length ? turnOf[to] : turnOf[^1] + 1) - turnOf[from];
+            int Turn(int t) => t < r.Length ? turnOf[t] : turnOf[^1] + 1;
+            int Steps(int from, int to) => time == CreditTime.Token ? to - from : Turn(to) - Turn(from);
             double Delta(int t) => r[t] + (Math.Pow(Gamma, Steps(t, t + 1)) * (t + 1 < r.Length ? v[t + 1] : 0)) - v[t];
             want.Add([.. r.Select((_, t) => Enumerable.Range(t, r.Length - t).Sum(k => Math.Pow(Gamma * Lambda, Steps(t, k)) * Delta(k)))]);
             for (var t = 0; t < r.Length; t++) Assert.Equal(want[i][t] + v[t], got.Returns![i][t], 1e-12);
@@ -87,7 +88,7 @@ public sealed class EstimatorTests
         // The score is a sum of rewards at several tokens.
         return new RewardedBatch(
             trajectories,
-            [.. trajectories.Select((t, i) => Enumerable.Range(0, t.GeneratedTokens).Select(_ => episodes[i].Score / t.GeneratedTokens).ToArray())],
+            [.. trajectories.Select((t, i) => Enumerable.Repeat(episodes[i].Score / t.GeneratedTokens, t.GeneratedTokens).ToArray())],
             Values: null);
     }
 

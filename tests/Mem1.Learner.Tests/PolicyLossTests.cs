@@ -67,8 +67,16 @@ public sealed class PolicyLossTests
         var random = new Random(6);
         var options = new PpoOptions
         {
-            Clip = 0.2, ClipHigh = 0.3, DualClip = 2, ValueClip = 0.1, EntropyCoefficient = 0.02, KlLossCoefficient = 0.3,
-            KlLossEstimator = KlEstimator.K2, Aggregation = aggregation, OffPolicy = correction, ImportanceCap = cap,
+            Clip = 0.2,
+            ClipHigh = 0.3,
+            DualClip = 2,
+            ValueClip = 0.1,
+            EntropyCoefficient = 0.02,
+            KlLossCoefficient = 0.3,
+            KlLossEstimator = KlEstimator.K2,
+            Aggregation = aggregation,
+            OffPolicy = correction,
+            ImportanceCap = cap,
         };
         var batch = Enumerable.Range(0, 4).Select(i => TestData.Trajectory(random, 31, 3, $"e{i}")).ToList();
         float[] Like(Trajectory t, Func<float> of) => [.. Enumerable.Range(0, t.GeneratedTokens).Select(_ => of())];
@@ -76,7 +84,11 @@ public sealed class PolicyLossTests
         float Any() => (float)random.NextDouble() - 0.5f;
         var step = new SavedStep
         {
-            Update = 1, PolicyVersion = 0, KlFactor = 0.5, Members = [0, 1, 3], Trajectories = batch,
+            Update = 1,
+            PolicyVersion = 0,
+            KlFactor = 0.5,
+            Members = [0, 1, 3],
+            Trajectories = batch,
             Scores = [.. batch.Select(t => new TokenScores(Like(t, LogProb), Like(t, Any)))],
             Reference = [.. batch.Select(t => Like(t, LogProb))],
             Advantages = [.. batch.Select(t => Like(t, Any).Select(x => (double)x).ToArray())],

@@ -29,7 +29,7 @@ public sealed class RewardTests
         {
             Turns = [.. new[] { 3, 1, 0 }.Select(s => new Turn([], new int[4], s, new float[4], new long[4], []))],
         };
-        var rewards = new StateCostShaper(0.5, free: 1).Shape([trajectory], _ => throw new InvalidOperationException("it scores nothing"))[0];
+        var rewards = new StateCostShaper(0.5, free: 1).Shape([trajectory], _ => throw new InvalidOperationException("no scoring"))[0];
         Assert.Equal([0, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0], rewards);
     }
 
@@ -57,9 +57,11 @@ public sealed class RewardTests
     [Fact]
     public void Gains_are_scored_by_the_model_in_training()
     {
-        var (shape, weights) = (TestData.Shape(rope: true, convolution: 0), TestData.Weights(TestData.Shape(rope: true, convolution: 0), 3));
+        var shape = TestData.Shape(rope: true, convolution: 0);
+        var weights = TestData.Weights(shape, 3);
         var random = new Random(2);
-        var batch = Enumerable.Range(0, 3).Select(i => TestData.Trajectory(random, 31, 3, $"e{i}") with { RightAnswer = [4, 5, 6] }).ToList();
+        var batch = Enumerable.Range(0, 3)
+            .Select(i => TestData.Trajectory(random, 31, 3, $"e{i}") with { RightAnswer = [4, 5, 6] }).ToList();
         using var trainer = new PpoTrainer(
             new TorchDecoder(shape, weights, CPU), null, new SegmentsLayout(),
             new PpoOptions { Shaping = new ShapingOptions { AnswerGain = 1, StateCost = 0.1 } }, 1, seed: 1);
@@ -113,13 +115,15 @@ public sealed class RewardTests
         batch[0].Turns[0].LogProbs[0] = -20; // far less likely than the reference finds it
         using var reference = new TorchDecoder(shape, TestData.Weights(shape, 9), CPU);
         var scores = Scoring.Score(reference, new SegmentsLayout(), batch, 1, 10_000, values: false);
-        var gaps = batch.SelectMany((t, i) => t.Turns.SelectMany(turn => turn.LogProbs).Zip(scores[i].LogProbs, (b, r) => (double)(b - r))).ToList();
+        var gaps = batch.SelectMany((t, i) =>
+            t.Turns.SelectMany(turn => turn.LogProbs).Zip(scores[i].LogProbs, (b, r) => (double)(b - r))).ToList();
         Assert.Contains(gaps, g => g < 0);
         foreach (var clamp in new[] { false, true })
         {
             using var trainer = new PpoTrainer(
                 new TorchDecoder(shape, TestData.Weights(shape, 3), CPU), new TorchDecoder(shape, TestData.Weights(shape, 9), CPU),
-                new SegmentsLayout(), new PpoOptions { KlRewardCoefficient = 0.1, KlRewardClamp = clamp, KlTarget = 1, KlHorizon = 30 }, 1, seed: 1);
+                new SegmentsLayout(),
+                new PpoOptions { KlRewardCoefficient = 0.1, KlRewardClamp = clamp, KlTarget = 1, KlHorizon = 30 }, 1, seed: 1);
             var health = trainer.Update(batch, 1, 0).Health;
             Assert.Equal(-0.1 * gaps.Sum(g => clamp ? Math.Max(0, g) : g) / 3, health.Rewards["kl"], 1e-6);
             var moved = 1 + (Math.Clamp(gaps.Average() - 1, -0.2, 0.2) * 3 / 30);
