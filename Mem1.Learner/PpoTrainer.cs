@@ -53,7 +53,7 @@ public sealed class PpoTrainer : IDisposable
         (Model, _reference, _layout, _options, _temperature, _seed) = (model, reference, layout, options, temperature, seed);
         (_compute, _reducer) = (compute ?? new ComputeOptions(), reducer ?? SingleLearner.Instance);
         _objective = new PpoObjective(options);
-        _shapers = options.Shaping.CreateShapers();
+        _shapers = options.Shaping.CreateShapers(model.Config.MaxPositions);
         _kl = new KlController(options.KlTarget, options.KlHorizon);
         Optimiser = new FlatAdamW(model.Parameters, options.Beta1, options.Beta2);
     }

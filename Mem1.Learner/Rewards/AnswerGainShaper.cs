@@ -8,7 +8,8 @@ namespace Mem1.Learner;
 /// before the first turn it is that after the prompt alone. A turn's gain is given at the last token of its state.
 /// </summary>
 /// <param name="worth">Of a nat.</param>
-public sealed class AnswerGainShaper(double worth) : IRewardShaper
+/// <param name="maxPositions">Longest context of the model: an episode that leaves no room for the answer somewhere earns nothing.</param>
+public sealed class AnswerGainShaper(double worth, int maxPositions) : IRewardShaper
 {
     /// <inheritdoc/>
     public string Name => "answer_gain";
@@ -18,8 +19,10 @@ public sealed class AnswerGainShaper(double worth) : IRewardShaper
         IReadOnlyList<Trajectory> batch, Func<IReadOnlyList<Trajectory>, IReadOnlyList<float[]>> logProbs)
     {
         // The answer stands in for what was generated after each state: one made-up episode per episode, scored in one go.
-        var known = Enumerable.Range(0, batch.Count).Where(i => batch[i].RightAnswer.Length > 0).ToList();
-        var scores = known.Count == 0 ? [] : logProbs([.. known.Select(i => Questions(batch[i]))]);
+        var questions = batch.Select(Questions).ToList();
+        var known = Enumerable.Range(0, batch.Count)
+            .Where(i => batch[i].RightAnswer.Length > 0 && questions[i].PeakTokens <= maxPositions).ToList();
+        var scores = known.Count == 0 ? [] : logProbs([.. known.Select(i => questions[i])]);
         var rewards = batch.Select(t => new double[t.GeneratedTokens]).ToList();
         for (var k = 0; k < known.Count; k++)
         {

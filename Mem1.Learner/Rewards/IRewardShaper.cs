@@ -41,11 +41,12 @@ public sealed record ShapingOptions
     }
 
     /// <summary>The shapers that are on.</summary>
-    public IReadOnlyList<IRewardShaper> CreateShapers()
+    /// <param name="maxPositions">Longest context of the model, in tokens.</param>
+    public IReadOnlyList<IRewardShaper> CreateShapers(int maxPositions)
     {
         var shapers = new List<IRewardShaper>();
         if (StateCost > 0) shapers.Add(new StateCostShaper(StateCost, StateFreeTokens));
-        if (AnswerGain > 0) shapers.Add(new AnswerGainShaper(AnswerGain));
+        if (AnswerGain > 0) shapers.Add(new AnswerGainShaper(AnswerGain, maxPositions));
         return shapers;
     }
 }

@@ -42,12 +42,15 @@ public sealed class RewardTests
             Turns = [.. new[] { 2, 0, 1 }.Select((s, j) => new Turn([20 + j], [1, 2, 3], s, new float[3], new long[3], []))],
         };
         IReadOnlyList<Trajectory> asked = [];
-        var rewards = new AnswerGainShaper(10).Shape([trajectory with { RightAnswer = [] }, trajectory], made =>
+        var rewards = new AnswerGainShaper(10, maxPositions: 128).Shape([trajectory with { RightAnswer = [] }, trajectory], made =>
         {
             asked = made;
             return [[-4, -2, -1, -1, -9, -9, -0.5f, -0.5f]]; // after the prompt, then after each state
         });
         Assert.All(rewards[0], r => Assert.Equal(0, r)); // nobody knows its answer
+        var tooLong = new AnswerGainShaper(10, trajectory.Prompt.Length + 3)
+            .Shape([trajectory], _ => throw new InvalidOperationException());
+        Assert.All(tooLong[0], r => Assert.Equal(0, r));
         // Means -3, -1, (-9: no state, so no gain), -0.5.
         Assert.Equal([0, 20, 0, 0, 0, 0, 5, 0, 0], rewards[1]);
         Assert.Equal([[], [20, 1, 2], [21], [22, 1]], Assert.Single(asked).Turns.Select(t => t.Context));
