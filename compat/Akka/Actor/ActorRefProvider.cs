@@ -1,5 +1,5 @@
 // Where references come from. The tree: / (root guardian) with /user, /system, /temp (ask replies) and /deadLetters. A provider for
-// several nodes derives from this one and overrides what crosses the process border (ResolveActorRef, RootAt).
+// several nodes derives from this one and overrides what crosses the process border (see Remote/RemoteActorRefProvider.cs).
 using System.Collections.Concurrent;
 using Akka.Dispatch.SysMsg;
 using Akka.Event;
@@ -12,6 +12,8 @@ public interface IActorRefProvider
     ActorPath RootPath { get; }
 
     IActorRef DeadLetters { get; }
+
+    Address DefaultAddress { get; }
 
     IActorRef ResolveActorRef(string path);
 
@@ -36,6 +38,8 @@ internal class LocalActorRefProvider : IActorRefProvider
     public ActorPath RootPath { get; }
 
     public IActorRef DeadLetters => _deadLetters;
+
+    public virtual Address DefaultAddress => RootPath.Address;
 
     internal ActorSystemImpl System { get; }
 
@@ -69,6 +73,7 @@ internal class LocalActorRefProvider : IActorRefProvider
     /// <summary>Makes the guardians. The children of the root are told to stop in order: user, then system, then the root itself.</summary>
     internal void Start(SupervisorStrategy userStrategy, Action onTerminated)
     {
+        BeforeActors();
         var dispatcher = System.Dispatchers.Lookup(null);
         var bubble = new TopActorRef(this, RootPath, onTerminated);
         Root = new LocalActorRef(
@@ -79,6 +84,11 @@ internal class LocalActorRefProvider : IActorRefProvider
         SystemGuardian = Root.Cell.AttachChild(
             Props.Create(() => new GuardianActor()).WithSupervisorStrategy(SupervisorStrategy.DefaultStrategy), "system", checkName: false);
         Root.Tell(new RootGuardian.Guard(Guardian, SystemGuardian), ActorRefs.NoSender);
+    }
+
+    /// <summary>What a provider needs before any actor can send.</summary>
+    internal virtual void BeforeActors()
+    {
     }
 
     internal ActorPath RegisterTemp(InternalActorRefBase reference)

@@ -4,6 +4,7 @@ using System.Collections.Concurrent;
 using Akka.Configuration;
 using Akka.Dispatch;
 using Akka.Event;
+using Akka.Remote;
 
 namespace Akka.Actor;
 
@@ -20,11 +21,6 @@ internal sealed class ActorSystemImpl : ExtendedActorSystem
     {
         Name = name;
         Settings = new Settings(config.WithFallback(Defaults.Config));
-        if (Settings.Config.GetString("akka.actor.provider") is var provider and not ("local" or "Akka.Actor.LocalActorRefProvider"))
-        {
-            throw new ConfigurationException($"akka.actor.provider is [{provider}]; this build has only the provider local.");
-        }
-
         AskTimeout = Settings.Config.GetTimeSpan("akka.actor.ask-timeout", Timeout.InfiniteTimeSpan);
         EventStream = new EventStream();
         Log = new BusLogging(
@@ -34,7 +30,7 @@ internal sealed class ActorSystemImpl : ExtendedActorSystem
         Dispatchers = new Dispatchers(Settings.Config);
         Mailboxes = new Mailboxes(Settings.Config);
         SchedulerImpl = new SystemScheduler(error => Log.Error(error, "DefaultScheduler: scheduled work failed."));
-        LocalProvider = new LocalActorRefProvider(this);
+        LocalProvider = MakeProvider(Settings.Config.GetString("akka.actor.provider"));
         EventStream.StartUnsubscriber(LocalProvider);
 
         // A level the user set is what he wants to see; the default level would fill the console.
@@ -77,6 +73,8 @@ internal sealed class ActorSystemImpl : ExtendedActorSystem
     internal Deployment Deployment { get; }
 
     internal TimeSpan AskTimeout { get; }
+
+    internal bool HasCluster { get; private set; }
 
     public override object GetExtension(IExtensionId extensionId) => RegisterExtension(extensionId);
 
@@ -180,6 +178,22 @@ internal sealed class ActorSystemImpl : ExtendedActorSystem
                 EventStream.Publish(undelivered);
                 _deadLetterLog.Note(undelivered);
                 break;
+        }
+    }
+
+    private LocalActorRefProvider MakeProvider(string name)
+    {
+        switch (name)
+        {
+            case "local" or "Akka.Actor.LocalActorRefProvider":
+                return new LocalActorRefProvider(this);
+            case "remote" or "Akka.Remote.RemoteActorRefProvider, Akka.Remote":
+                return new RemoteActorRefProvider(this);
+            case "cluster" or "Akka.Cluster.ClusterActorRefProvider, Akka.Cluster":
+                HasCluster = true;
+                return new RemoteActorRefProvider(this);
+            default:
+                throw new ConfigurationException($"akka.actor.provider is [{name}]; it must be local, remote or cluster.");
         }
     }
 

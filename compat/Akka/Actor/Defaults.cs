@@ -22,6 +22,29 @@ internal static class Defaults
             default-blocking-io-dispatcher { type = Dispatcher, executor = default-executor, throughput = 1 }
             deployment { }
           }
+          remote {
+            retry-gate-closed-for = 5s
+            flush-wait-on-shutdown = 2s
+            system-message-buffer-size = 20000
+            initial-system-message-delivery-timeout = 3m
+            watch-failure-detector {
+              heartbeat-interval = 1s
+              threshold = 10.0
+              max-sample-size = 200
+              min-std-deviation = 100ms
+              acceptable-heartbeat-pause = 10s
+              unreachable-nodes-reaper-interval = 1s
+              expected-response-after = 1s
+            }
+            dot-netty.tcp {
+              hostname = ""
+              public-hostname = ""
+              port = 2552
+              public-port = 0
+              connection-timeout = 15s
+              maximum-frame-size = 128000b
+            }
+          }
           coordinated-shutdown {
             default-phase-timeout = 5s
             terminate-actor-system = on

@@ -94,6 +94,30 @@ public class Config
         return new Config(merged);
     }
 
+    /// <summary>A size such as 128000b, 256kB (1000s) or 1MiB (1024s); a bare number is bytes.</summary>
+    public virtual long? GetByteSize(string path)
+    {
+        if (GetString(path)?.Trim() is not { } text)
+        {
+            return null;
+        }
+
+        var digits = text.AsSpan().IndexOfAnyExcept("0123456789");
+        var number = digits < 0 ? text : text[..digits];
+        long factor = (digits < 0 ? "b" : text[digits..].Trim()) switch
+        {
+            "b" or "B" or "byte" or "bytes" => 1,
+            "kB" or "kilobyte" or "kilobytes" => 1000,
+            "MB" or "megabyte" or "megabytes" => 1000 * 1000,
+            "K" or "k" or "Ki" or "KiB" or "kibibyte" or "kibibytes" => 1024,
+            "M" or "m" or "Mi" or "MiB" or "mebibyte" or "mebibytes" => 1024 * 1024,
+            _ => 0,
+        };
+        return factor != 0 && long.TryParse(number, NumberStyles.None, CultureInfo.InvariantCulture, out var value)
+            ? value * factor
+            : throw new ConfigurationException($"{path} is [{text}]; it must be a size such as 128000b, 256kB or 1MiB.");
+    }
+
     internal IEnumerable<string> KeysOf(string path) => Node(path) is Dictionary<string, object> inside ? inside.Keys.ToArray() : [];
 
     private static Dictionary<string, object> Copy(Dictionary<string, object> node) =>

@@ -170,6 +170,9 @@ public static class LoggingExtensions
     public static void Error<T1, T2>(this ILoggingAdapter log, string format, T1 arg1, T2 arg2) =>
         Format(log, LogLevel.ErrorLevel, null, format, arg1, arg2);
 
+    public static void Error<T1, T2, T3>(this ILoggingAdapter log, string format, T1 arg1, T2 arg2, T3 arg3) =>
+        Format(log, LogLevel.ErrorLevel, null, format, arg1, arg2, arg3);
+
     public static void Error(this ILoggingAdapter log, Exception cause, string format) => log.Log(LogLevel.ErrorLevel, cause, format);
 
     public static void Error<T1>(this ILoggingAdapter log, Exception cause, string format, T1 arg1) =>

@@ -39,7 +39,7 @@ public sealed class StricterTests
 
     [Fact]
     public void A_provider_that_is_not_there_is_refused() => Assert.Throws<ConfigurationException>(() =>
-        ActorSystem.Create("clustered", "akka.actor.provider = cluster"));
+        ActorSystem.Create("clustered", "akka.actor.provider = elsewhere"));
 
     [Theory]
     [InlineData("a { b = 1", "'}' is missing")]
