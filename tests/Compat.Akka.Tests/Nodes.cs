@@ -22,7 +22,7 @@ public abstract class NodesTest : IAsyncLifetime
         akka.remote.dot-netty.tcp.port = {{port}}
         akka.remote.watch-failure-detector {
           heartbeat-interval = 100ms
-          acceptable-heartbeat-pause = 1s
+          acceptable-heartbeat-pause = 3s
           unreachable-nodes-reaper-interval = 100ms
         }
         """,
