@@ -25,6 +25,7 @@ internal static class Program
               ./mem1 train --quick              the same in miniature, under a minute
               ./mem1 train --corpus C.jsonl --tasks T.jsonl
               ./mem1 learner                    train with workers elsewhere: ./mem1 rollout --learner 127.0.0.1:5050
+              ./mem1 sft --data CHATS.jsonl --model FOLDER
               ./mem1 data convert --from squad --input train.json --corpus C.jsonl --tasks T.jsonl
               ./mem1 bench learner              updates per second and memory, against a dense mask and python3-torch
               ./mem1 replay FILE                where a run that diverged first left the numbers
@@ -35,12 +36,14 @@ internal static class Program
             TrainCommand.Create(),
             TrainCommand.CreateLearner(),
             RolloutCommand.Create(),
+            SftCommand.Create(),
             DataCommand.Create(),
             RetrieverCommand.Create(),
             BenchCommand.Create(),
             ShopCommand.Create(),
             ReplayCommand.Create(),
             TraceCommand.Create(),
+            ModelCommand.Create(),
         };
         var parsed = root.Parse(args);
         // Help lists the commands below with a line each; their examples are for their own help.

@@ -24,9 +24,10 @@ internal static class BenchCommand
               ./mem1 bench rollout --json
               ./mem1 bench retrieval --passages 100000
               ./mem1 bench env
+              ./mem1 bench tokenizer --tokenizer Qwen2.5-0.5B
             """)
     {
-        Learner(), Rollout(), LearnerPass(), Retrieval(), RetrievalPass(), Environments(),
+        Learner(), Rollout(), LearnerPass(), Retrieval(), RetrievalPass(), Environments(), Tokenizer(),
     };
 
     private static Command Learner()
@@ -206,6 +207,35 @@ internal static class BenchCommand
         {
             var report = EnvironmentBench.Run(new ShopSection(), parse.GetValue(count), TimeSpan.FromSeconds(3), Progress);
             Show(report, report.Table(), parse.GetValue(json), parse.GetValue(output));
+            return 0;
+        });
+        return command;
+    }
+
+    private static Command Tokenizer()
+    {
+        var folder = new Option<DirectoryInfo?>("--tokenizer")
+        {
+            Description = "Folder with tokenizer.json; without it one is learnt from generated text",
+            HelpName = "FOLDER",
+        };
+        var (json, repeat, output) = (Json(), Repeat("Times after the first"), Output());
+        var command = new Command(
+            "tokenizer",
+            """
+            Time encoding text into tokens on one thread.
+
+            Examples:
+              ./mem1 bench tokenizer
+              ./mem1 bench tokenizer --tokenizer Qwen2.5-0.5B --json | jq '.rows[].megabytes_per_second'
+            """)
+        {
+            folder, repeat, json, output,
+        };
+        command.SetAction(parse =>
+        {
+            var report = TokenizerBench.Run(parse.GetValue(folder)?.FullName, parse.GetValue(repeat), Progress);
+            Show(report, TokenizerBench.Table(report), parse.GetValue(json), parse.GetValue(output));
             return 0;
         });
         return command;

@@ -61,9 +61,11 @@ internal static class DataCommand
               ./mem1 data search corpus.index "who designed the stadium?"
               ./mem1 data compose --tasks tasks.jsonl --objectives 2 --out two.jsonl
               ./mem1 data score --tasks two.jsonl --answers answers.jsonl
+              ./mem1 data distil --trajectories runs/default/trajectories.jsonl --all-correct --out good.jsonl
             """)
         {
             convert, IndexCommands.Index(), IndexCommands.Search(), ComposeCommand.Create(), ScoreCommand.Create(),
+            DistilCommand.Create(),
         };
     }
 }

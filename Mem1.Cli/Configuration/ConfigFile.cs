@@ -194,7 +194,7 @@ internal static class ConfigFile
         using (var writer = new StringWriter(text, CultureInfo.InvariantCulture))
             new YamlStream(new YamlDocument(root)).Save(writer, assignAnchors: false);
         return new DeserializerBuilder().WithNamingConvention(Naming).WithEnumNamingConvention(Naming)
-            .WithTypeMapping<IReadOnlyList<int>, List<int>>()
+            .WithTypeMapping<IReadOnlyList<int>, List<int>>().WithTypeMapping<IReadOnlyList<string>, List<string>>()
             .WithTypeMapping<IReadOnlyList<EnvironmentConfig>, List<EnvironmentConfig>>()
             .WithTypeMapping<IReadOnlyList<CurriculumStage>, List<CurriculumStage>>().Build().Deserialize<RunConfig>(text.ToString());
     }

@@ -45,7 +45,7 @@ internal static class RunFiles
         return (
             config,
             ModelConfigFile.Read(Path.Combine(folder.FullPath, ModelConfigFile.FileName)),
-            TokenizerFiles.Load(folder.FullPath));
+            ModelPreparation.WithChat(TokenizerFiles.Load(folder.FullPath), config.Model));
     }
 
     /// <summary>Tells shapes of models apart: a worker of another one is refused.</summary>

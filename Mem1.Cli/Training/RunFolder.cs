@@ -16,7 +16,8 @@ internal sealed class RunFolder : IDisposable
 
     private static readonly JsonSerializerOptions Readable = new()
     {
-        PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
+        PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
+        Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
     };
 
     // What .NET puts into IOException.HResult when another process holds the lock: EAGAIN, or a sharing violation.
@@ -72,18 +73,21 @@ internal sealed class RunFolder : IDisposable
     }
 
     /// <summary>Opens the folder of a run to go on with: by name, or the one last written to.</summary>
-    public static RunFolder Resume(string runs, string? name)
+    /// <param name="runs">Where run folders are.</param>
+    /// <param name="name">Which, or null.</param>
+    /// <param name="kind">The file that a run of the kind wanted has.</param>
+    public static RunFolder Resume(string runs, string? name, string kind = "config.yaml")
     {
         if (name is null)
         {
             var latest = !Directory.Exists(runs) ? null : Directory.EnumerateDirectories(runs)
-                .Where(d => File.Exists(Path.Combine(d, "config.yaml"))).MaxBy(Directory.GetLastWriteTimeUtc);
+                .Where(d => File.Exists(Path.Combine(d, kind))).MaxBy(Directory.GetLastWriteTimeUtc);
             return Open(latest ?? throw new UserErrorException($"there is no run to resume in {Path.GetFullPath(runs)}."));
         }
 
         var path = Path.GetFullPath(Path.Combine(runs, name));
-        if (!File.Exists(Path.Combine(path, "config.yaml")))
-            throw new UserErrorException($"there is no run to resume at {path} (no config.yaml in it).");
+        if (!File.Exists(Path.Combine(path, kind)))
+            throw new UserErrorException($"there is no run to resume at {path} (no {kind} in it).");
         return Open(path);
     }
 

@@ -117,7 +117,9 @@ internal sealed class TrainRun(
             var saved = Checkpoint.Load(latest);
             if (saved.Tokenizer is null)
                 throw new UserErrorException($"the checkpoint {latest} has no tokenizer.json; it is damaged.");
-            return (WithValueHead(Fitted(saved, latest)), TrainingCheckpoint.LoadState(latest));
+            if (saved.Adapter is not null && config.Model.Lora.Rank == 0)
+                throw new UserErrorException("the run trains an adapter, so model.lora.rank cannot become 0 on the way.");
+            return (Completed(Fitted(saved, latest)), TrainingCheckpoint.LoadState(latest));
         }
 
         var fresh = new TrainingState { Update = 0, PolicyVersion = 0, OptimiserSteps = [] };
@@ -139,7 +141,7 @@ internal sealed class TrainRun(
         if (model.Tokenizer is null)
             throw new UserErrorException(
                 $"the checkpoint {config.Model.From} has no tokenizer.json; a model cannot be trained without its tokenizer.");
-        model = WithValueHead(model);
+        model = Completed(model);
         TrainingCheckpoint.Save(folder.Checkpoints, model, optimiser: null, fresh, config.Checkpoint.Keep);
         return (model, fresh);
     }
@@ -185,7 +187,7 @@ internal sealed class TrainRun(
         EnvironmentSet environment, Checkpoint model, TrainingState state, torch.Device device, CancellationToken cancellationToken)
     {
         var tokenizer = model.Tokenizer!;
-        var decoder = new TorchDecoder(model.Config, model.Weights, device, config.Learner.Precision);
+        var decoder = new TorchDecoder(model.Config, model.Weights, device, config.Learner.Precision, model.Adapter);
         var reference = config.Ppo.NeedsReference
             ? new TorchDecoder(model.Config, ReferenceWeights(model, started: state.Update > 0), device, config.Learner.Precision) : null;
         if (learners is not null) reporter.Phase($"waiting for {learners.World - 1} more learners");
@@ -235,8 +237,9 @@ internal sealed class TrainRun(
         };
 
         void Save(long update) => TrainingCheckpoint.Save(
-            folder.Checkpoints, model with { Weights = decoder.Parameters.Snapshot(policyOnly: false) }, trainer.Optimiser, StateAt(update),
-            config.Checkpoint.Keep);
+            folder.Checkpoints,
+            model with { Weights = decoder.Parameters.Snapshot(policyOnly: false), Adapter = decoder.Parameters.SnapshotAdapter() },
+            trainer.Optimiser, StateAt(update), config.Checkpoint.Keep);
 
         reporter.Phase("training");
         var saved = state.Update;
@@ -426,8 +429,7 @@ internal sealed class TrainRun(
         static string Name(object value) => JsonNamingPolicy.SnakeCaseLower.ConvertName(value.ToString()!);
     }
 
-    private Checkpoint WithValueHead(Checkpoint model) =>
-        model with { Weights = ValueHead.Ensure(model.Weights, model.Config.HiddenSize, config.Seed) };
+    private Checkpoint Completed(Checkpoint model) => ModelPreparation.Complete(model, config.Model, config.Seed);
 
     /// <summary>The reference is the policy PPO started from: step 0, kept for the whole run.</summary>
     private ModelWeights ReferenceWeights(Checkpoint model, bool started)
@@ -437,8 +439,9 @@ internal sealed class TrainRun(
         if (started)
             throw new UserErrorException(
                 $"{path} is missing: the policy the run started from is not known any more, so ppo.kl_* must be 0.");
-        Safetensors.Write(path, model.Weights);
-        return model.Weights;
+        var weights = model.Merged().Weights;
+        Safetensors.Write(path, weights);
+        return weights;
     }
 
     private static EvaluationResult? ReadEvaluation(TrainingState state) =>

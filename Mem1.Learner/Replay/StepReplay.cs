@@ -20,7 +20,7 @@ public static class StepReplay
         Checkpoint checkpoint, ILayout layout, SavedStep step, PpoOptions options, double temperature)
     {
         List<string> found = [.. Weights(checkpoint.Weights), .. Inputs(step)];
-        using var model = new TorchDecoder(checkpoint.Config, checkpoint.Weights, CPU);
+        using var model = new TorchDecoder(checkpoint.Config, checkpoint.Weights, CPU, adapter: checkpoint.Adapter);
         var prepared = PreparedBatch.Of(step);
         var objective = new PpoObjective(options);
         var batch = step.Trajectories;
@@ -108,7 +108,7 @@ public static class StepReplay
         {
             using var scope = NewDisposeScope();
             using var guard = no_grad();
-            using var cut = new TorchDecoder(checkpoint.Config with { Layers = blocks }, checkpoint.Weights, CPU);
+            using var cut = new TorchDecoder(checkpoint.Config with { Layers = blocks }, checkpoint.Weights, CPU, adapter: checkpoint.Adapter);
             if (FirstBad(Scoring.Select(cut, pass)) is not null) return blocks;
         }
 

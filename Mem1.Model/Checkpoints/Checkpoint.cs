@@ -1,5 +1,6 @@
 // Invariants: a checkpoint folder appears under its name complete or not at all (written beside it, then renamed); loading gives weights
 // that fit the configuration, or a CheckpointException.
+using Mem1.Model.Adapters;
 using Mem1.Model.Tokenizers;
 
 namespace Mem1.Model.Checkpoints;
@@ -16,11 +17,23 @@ public sealed record Checkpoint(DecoderConfig Config, ModelWeights Weights, ITok
     /// <summary>Holds value_head.*; other loaders do not look at it and so do not warn of tensors they do not know.</summary>
     public const string ValueHeadFile = "value_head.safetensors";
 
+    /// <summary>Where a checkpoint keeps its adapter.</summary>
+    public const string AdapterFolder = "adapter";
+
     /// <summary>The size above which transformers cuts a model into shards by default.</summary>
     public const long DefaultShardBytes = 5_000_000_000;
 
     /// <summary>What came with the checkpoint and goes back with it.</summary>
     public CheckpointOrigin Origin { get; init; } = CheckpointOrigin.None;
+
+    /// <summary>
+    /// A LoRA adapter in training, beside the weights it belongs to; null when the model has none. Its folder is a PEFT folder within this
+    /// one: at the top, other loaders would take the checkpoint for an adapter alone.
+    /// </summary>
+    public LoraAdapter? Adapter { get; init; }
+
+    /// <summary>The checkpoint with its adapter, if it has one, merged into the weights.</summary>
+    public Checkpoint Merged() => Adapter is null ? this : this with { Weights = Adapter.Merge(Weights), Adapter = null };
 
     /// <summary>Loads a folder.</summary>
     /// <param name="folder">Holds config.json and the weights.</param>
@@ -59,6 +72,8 @@ public sealed record Checkpoint(DecoderConfig Config, ModelWeights Weights, ITok
         WeightLayout.Require(config, weights, folder);
         return new Checkpoint(config, weights, TokenizerFiles.TryLoad(folder))
         {
+            Adapter = PeftFolder.Exists(Path.Combine(folder, AdapterFolder))
+                ? PeftFolder.Load(Path.Combine(folder, AdapterFolder), config) : null,
             Origin = CheckpointOrigin.Of(folder, configBytes, ModelConfigFile.DtypeOf(configBytes)),
         };
     }
@@ -91,6 +106,12 @@ public sealed record Checkpoint(DecoderConfig Config, ModelWeights Weights, ITok
         ShardIndex.Write(folder, new ModelWeights(policy), dtype, shardBytes);
         if (head.Count > 0)
             Safetensors.Write(Path.Combine(folder, ValueHeadFile), new ModelWeights(head));
+        if (Adapter is not null)
+        {
+            string adapter = Path.Combine(folder, AdapterFolder);
+            Directory.CreateDirectory(adapter);
+            PeftFolder.WriteInto(Adapter, adapter, baseModel: null);
+        }
         Origin.Write(folder);
         if (Tokenizer?.EndOfText is int end && !Origin.Files.ContainsKey(GenerationConfigFile.FileName))
             GenerationConfigFile.Write(folder, end);

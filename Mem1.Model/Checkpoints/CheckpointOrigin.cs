@@ -5,16 +5,16 @@ namespace Mem1.Model.Checkpoints;
 /// <summary>What came with a checkpoint beside the things this project computes with, kept to be written back.</summary>
 /// <param name="Config">The bytes of config.json, or null for a model made here.</param>
 /// <param name="Dtype">How the weights were stored.</param>
-/// <param name="Files">Other small files by name: generation settings, tokenizer files of other software, licence and model card.</param>
+/// <param name="Files">Other small files by name: generation settings, tokenizer files of other software, licence.</param>
 public sealed record CheckpointOrigin(byte[]? Config, StoredDtype Dtype, IReadOnlyDictionary<string, byte[]> Files)
 {
     /// <summary>
-    /// The names that are carried along. tokenizer.json and tokenizer_config.json are not among them: the tokenizer itself keeps those.
+    /// The names that are carried along. tokenizer.json, tokenizer_config.json and chat_template.jinja are not among them: the tokenizer itself keeps those.
     /// </summary>
     private static readonly string[] Carried =
     [
-        GenerationConfigFile.FileName, "vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
-        "chat_template.json", "LICENSE", "LICENSE.txt", "README.md",
+        GenerationConfigFile.FileName, "vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json",
+        "chat_template.json", "LICENSE", "LICENSE.txt",
     ];
 
     /// <summary>A vocabulary of millions of tokens takes less; a file that is larger is none of these.</summary>

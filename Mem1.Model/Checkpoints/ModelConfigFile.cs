@@ -41,11 +41,34 @@ public static class ModelConfigFile
                 utf8.ToArray(), new JsonDocumentOptions { AllowDuplicateProperties = false });
             if (document.RootElement.ValueKind != JsonValueKind.Object)
                 throw new CheckpointException($"{name} is not a JSON object.");
+            RequireText(document.RootElement);
             return Convert(new Keys(document.RootElement, name));
         }
         catch (Exception e) when (e is JsonException or InvalidOperationException)
         {
             throw new CheckpointException($"{name} is not valid JSON: {SafetensorsHeader.FirstSentence(e.Message)}.", e);
+        }
+    }
+
+    /// <summary>Every text of the file is Unicode, also those that are only written back.</summary>
+    private static void RequireText(JsonElement element)
+    {
+        switch (element.ValueKind)
+        {
+            case JsonValueKind.String:
+                _ = element.GetString();
+                break;
+            case JsonValueKind.Array:
+                foreach (JsonElement item in element.EnumerateArray())
+                    RequireText(item);
+                break;
+            case JsonValueKind.Object:
+                foreach (JsonProperty property in element.EnumerateObject())
+                {
+                    _ = property.Name;
+                    RequireText(property.Value);
+                }
+                break;
         }
     }
 

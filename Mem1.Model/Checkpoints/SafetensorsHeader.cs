@@ -185,15 +185,18 @@ internal static class SafetensorsHeader
     }
 
     /// <summary>Names come from the file: keep what is printed short and printable.</summary>
-    internal static string Shown(string text)
+    internal static string Shown(string text) => Clean(text, 120);
+
+    private static string Clean(string text, int longest)
     {
         string clean = string.Concat(text.Select(c => char.IsControl(c) || char.IsSurrogate(c) ? '?' : c));
-        return clean.Length <= 120 ? clean : clean[..120] + "...";
+        return clean.Length <= longest ? clean : clean[..longest] + "...";
     }
 
+    /// <summary>The runtime's own words, on one line and without what it adds for programmers.</summary>
     internal static string FirstSentence(string message)
     {
         int end = message.IndexOf(". ", StringComparison.Ordinal);
-        return (end < 0 ? message : message[..end]).TrimEnd('.');
+        return Clean((end < 0 ? message : message[..end]).TrimEnd('.'), 400);
     }
 }

@@ -28,13 +28,13 @@ public sealed class ByteLevelBpeTokenizer : ITokenizer
     private readonly List<(string Left, string Right)> _mergeList;
     private readonly AddedTokens _added;
     private readonly bool _compose;
-    private readonly ChatTemplate? _chat;
-    private readonly (byte[] Tokenizer, byte[]? Config)? _source;
+    private ChatTemplate? _chat;
+    private readonly TokenizerSource? _source;
     private readonly ConcurrentDictionary<string, int[]> _pieces = new(StringComparer.Ordinal);
 
     internal ByteLevelBpeTokenizer(
         string?[] texts, List<(string Left, string Right)> merges, AddedTokens added, bool compose, string? endOfText, ChatTemplate? chat,
-        (byte[] Tokenizer, byte[]? Config)? source, string file)
+        TokenizerSource? source, string file)
     {
         _texts = texts;
         _added = added;
@@ -112,6 +112,57 @@ public sealed class ByteLevelBpeTokenizer : ITokenizer
         return Encode(_chat is null ? userPrompt : _chat.Render(userPrompt));
     }
 
+    /// <summary>Whether prompts are wrapped in chat markup.</summary>
+    public bool HasChatTemplate => _chat is not null;
+
+    /// <summary>
+    /// The same tokenizer with prompts wrapped in Qwen's chat markup, or as they are. Files are saved as they came all the same.
+    /// </summary>
+    /// <param name="wrapped">Whether prompts are wrapped.</param>
+    /// <param name="system">The system message; null takes the template's own, and empty text leaves it out.</param>
+    /// <exception cref="CheckpointException">The vocabulary has no tokens for the markup.</exception>
+    public ByteLevelBpeTokenizer WithChat(bool wrapped, string? system = null)
+    {
+        if (wrapped && new[] { ChatTemplate.Open, ChatTemplate.Close }.FirstOrDefault(t => _added.All.All(a => a.Text != t)) is { } missing)
+            throw new CheckpointException($"the tokenizer has no token {missing}, so prompts cannot be wrapped in chat markup.");
+        var copy = (ByteLevelBpeTokenizer)MemberwiseClone();
+        copy._chat = wrapped ? new ChatTemplate(system is null ? _chat?.System : system.Length == 0 ? null : system) : null;
+        return copy;
+    }
+
+    /// <summary>Whether a text holds chat markup already.</summary>
+    /// <param name="text">Any text.</param>
+    public static bool HoldsChatMarkup(string text)
+    {
+        ArgumentNullException.ThrowIfNull(text);
+        return text.Contains(ChatTemplate.Open, StringComparison.Ordinal);
+    }
+
+    /// <summary>
+    /// Cuts a chat into what the assistant wrote and what it was served before: each answer ends with the markup that ends a turn.
+    /// </summary>
+    /// <param name="messages">From the first one on; the assistant never speaks first.</param>
+    /// <returns>Pairs of tokens read since the last answer and tokens of the answer.</returns>
+    /// <exception cref="InvalidOperationException">The tokenizer has no chat template.</exception>
+    public IReadOnlyList<(int[] Served, int[] Answer)> EncodeChat(IReadOnlyList<ChatMessage> messages)
+    {
+        ArgumentNullException.ThrowIfNull(messages);
+        ChatTemplate chat = _chat ?? throw new InvalidOperationException("the tokenizer has no chat template.");
+        var turns = new List<(int[], int[])>();
+        int from = 0;
+        for (int i = 0; i < messages.Count; i++)
+        {
+            if (messages[i].Role != "assistant")
+                continue;
+            // An answer ends with its mark; the line break after it is the template's.
+            string before = from == 0 ? "" : "\n";
+            string served = chat.Render([.. messages.Skip(from).Take(i - from)], first: from == 0);
+            turns.Add((Encode(before + served + ChatTemplate.Assistant), Encode(messages[i].Content + ChatTemplate.Close)));
+            from = i + 1;
+        }
+        return turns;
+    }
+
     /// <inheritdoc/>
     public string Decode(ReadOnlySpan<int> tokens)
     {
@@ -135,6 +186,8 @@ public sealed class ByteLevelBpeTokenizer : ITokenizer
             AtomicFile.Write(Path.Combine(folder, TokenizerFiles.TokenizerFile), stream => stream.Write(source.Tokenizer));
             if (source.Config is { } bytes)
                 AtomicFile.Write(Path.Combine(folder, TokenizerFiles.ConfigFile), stream => stream.Write(bytes));
+            if (source.Template is { } template)
+                AtomicFile.Write(Path.Combine(folder, TokenizerFiles.TemplateFile), stream => stream.Write(template));
             return;
         }
         var vocabulary = new JsonObject();
@@ -196,7 +249,7 @@ public sealed class ByteLevelBpeTokenizer : ITokenizer
     }
 
     /// <summary>Reads a BPE tokenizer.json that <see cref="TokenizerFiles"/> has opened.</summary>
-    internal static ByteLevelBpeTokenizer FromJson(JsonElement root, TokenizerConfig config, byte[] bytes, byte[]? configBytes, string file)
+    internal static ByteLevelBpeTokenizer FromJson(JsonElement root, TokenizerConfig config, TokenizerSource source, string file)
     {
         bool compose = false;
         if (root.TryGetProperty("normalizer", out JsonElement normalizer) && normalizer.ValueKind != JsonValueKind.Null)
@@ -223,7 +276,7 @@ public sealed class ByteLevelBpeTokenizer : ITokenizer
             merges.Add((parts[0], parts[1]));
         }
         ChatTemplate? chat = config.ChatTemplate is null ? null : ChatTemplate.Recognise(config.ChatTemplate, file);
-        return new ByteLevelBpeTokenizer(texts, merges, added, compose, config.EndOfText, chat, (bytes, configBytes), file);
+        return new ByteLevelBpeTokenizer(texts, merges, added, compose, config.EndOfText, chat, source, file);
     }
 
     private static void RequireQwenSplit(JsonElement pre, string file)

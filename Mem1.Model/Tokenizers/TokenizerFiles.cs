@@ -10,10 +10,17 @@ namespace Mem1.Model.Tokenizers;
 /// <param name="ChatTemplate">The template's source, if there is one.</param>
 internal sealed record TokenizerConfig(string? EndOfText, string? ChatTemplate);
 
+/// <summary>The files a tokenizer came in, to be written back as they are.</summary>
+/// <param name="Tokenizer">tokenizer.json.</param>
+/// <param name="Config">tokenizer_config.json, if there is one.</param>
+/// <param name="Template">chat_template.jinja, if there is one.</param>
+internal sealed record TokenizerSource(byte[] Tokenizer, byte[]? Config, byte[]? Template);
+
 /// <summary>Loads the tokenizer of a checkpoint folder: a word-level or a byte-level BPE tokenizer.json.</summary>
 public static class TokenizerFiles
 {
     internal const string TokenizerFile = "tokenizer.json";
+    internal const string TemplateFile = "chat_template.jinja";
     internal const string ConfigFile = "tokenizer_config.json";
 
     /// <summary>Loads the tokenizer, or gives null when the folder has no tokenizer.json.</summary>
@@ -30,18 +37,28 @@ public static class TokenizerFiles
         string configFile = Path.Combine(folder, ConfigFile);
         byte[] bytes = ReadAll(file);
         byte[]? configBytes = File.Exists(configFile) ? ReadAll(configFile) : null;
-        TokenizerConfig config = configBytes is null ? new(null, null) : Guard(configFile, configBytes, ReadConfig);
-        return Guard(file, bytes, root =>
+        TokenizerConfig config = configBytes is null ? new(null, null) : ParseConfig(configBytes, configFile);
+        // Newer checkpoints keep the template in a file of its own, which goes before the key.
+        string templateFile = Path.Combine(folder, TemplateFile);
+        byte[]? template = File.Exists(templateFile) ? ReadAll(templateFile) : null;
+        if (template is not null)
+            config = config with { ChatTemplate = System.Text.Encoding.UTF8.GetString(template) };
+        return Parse(config, new TokenizerSource(bytes, configBytes, template), file);
+    }
+
+    internal static ITokenizer Parse(TokenizerConfig config, TokenizerSource source, string file) =>
+        Guard(file, source.Tokenizer, root =>
         {
             string? type = root.GetProperty("model").GetProperty("type").GetString();
             return type switch
             {
                 "WordLevel" => (ITokenizer)WordLevelTokenizer.FromJson(root, config, file),
-                "BPE" => ByteLevelBpeTokenizer.FromJson(root, config, bytes, configBytes, file),
+                "BPE" => ByteLevelBpeTokenizer.FromJson(root, config, source, file),
                 _ => throw new CheckpointException($"{file}: the model type {type} is not supported; WordLevel and BPE are."),
             };
         });
-    }
+
+    internal static TokenizerConfig ParseConfig(byte[] bytes, string file) => Guard(file, bytes, ReadConfig);
 
     internal static void Write(string folder, JsonObject tokenizer, JsonObject config)
     {
@@ -79,8 +96,18 @@ public static class TokenizerFiles
                 _ => null,
             };
         }
-        string? template = root.TryGetProperty("chat_template", out JsonElement chat) && chat.ValueKind == JsonValueKind.String
-            ? chat.GetString() : null;
+        string? template = null;
+        if (root.TryGetProperty("chat_template", out JsonElement chat))
+        {
+            // A text, or a list of named ones of which "default" is the one for chats without tools.
+            template = chat.ValueKind switch
+            {
+                JsonValueKind.String => chat.GetString(),
+                JsonValueKind.Array => chat.EnumerateArray().Where(t => t.GetProperty("name").GetString() == "default")
+                    .Select(t => t.GetProperty("template").GetString()).FirstOrDefault(),
+                _ => null,
+            };
+        }
         return new TokenizerConfig(end, template);
     }
 

@@ -64,7 +64,9 @@ public sealed class CheckpointedForward : IDisposable
             gradient = input.grad!.MoveToOuterDisposeScope();
         }
 
-        autograd.backward(_first(), gradient);
+        // A frozen embedding takes no gradient.
+        var first = _first();
+        if (first.requires_grad) autograd.backward(first, gradient);
     }
 
     /// <inheritdoc/>

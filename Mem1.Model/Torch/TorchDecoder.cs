@@ -6,6 +6,7 @@
 //    step, such tensors were half of its memory;
 //  * in bfloat16 the products are rounded, nothing else: parameters, their gradients, the residual stream, norms, softmax and convolutions
 //    stay float32. In float32 not one operation is added.
+using Mem1.Model.Adapters;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -27,12 +28,15 @@ public sealed class TorchDecoder : IDisposable
     /// <param name="weights">Copied; trained in float32 whatever the precision.</param>
     /// <param name="device">Where everything lives.</param>
     /// <param name="precision">Of the matrix products.</param>
-    public TorchDecoder(DecoderConfig config, ModelWeights weights, Device device, ComputePrecision precision = ComputePrecision.Float32)
+    /// <param name="adapter">Trained instead of the weights; null trains these.</param>
+    public TorchDecoder(
+        DecoderConfig config, ModelWeights weights, Device device, ComputePrecision precision = ComputePrecision.Float32,
+        LoraAdapter? adapter = null)
     {
         Config = config;
         Precision = precision;
         _device = device;
-        Parameters = new FlatParameters(weights, device);
+        Parameters = new FlatParameters(weights, device, adapter);
         using var scope = NewDisposeScope();
         _scale = torch.tensor(ScaleTable(config), dtype: ScalarType.Float32, device: device).DetachFromDisposeScope();
         if (config.Position == PositionEncoding.Rope)

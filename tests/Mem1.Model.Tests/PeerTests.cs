@@ -111,7 +111,8 @@ public sealed class PeerTests
             var tensors = new Dictionary<string, WeightTensor>(loaded.Weights.Tensors) { ["value_head.fc2.bias"] = new([1], [0.1f]) };
             Checkpoint saved = loaded with
             {
-                Weights = new ModelWeights(tensors), Tokenizer = new WordLevelTokenizer(
+                Weights = new ModelWeights(tensors),
+                Tokenizer = new WordLevelTokenizer(
                     [.. Enumerable.Range(0, loaded.Config.VocabularySize).Select(i => $"w{i}")], endOfText: "w2"),
             };
             string path = folder.File("saved");

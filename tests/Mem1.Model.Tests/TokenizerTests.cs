@@ -196,6 +196,25 @@ public sealed class TokenizerTests
         Assert.Equal(tokenizer.Encode("<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"), tokenizer.EncodePrompt("hi"));
         Assert.Equal(257, tokenizer.Encode("<|im_end|>").Single());
         Assert.Equal(257, tokenizer.EndOfText);
+
+        // A template in a file of its own goes before the key, and stays with the tokenizer.
+        File.WriteAllText(folder.File("chat_template.jinja"), "<|im_start|> You are a helpful assistant.");
+        using var copy = new Support.TempFolder();
+        TokenizerFiles.Load(folder.Path).Save(copy.Path);
+        var loaded = (ByteLevelBpeTokenizer)TokenizerFiles.Load(copy.Path);
+        string Prompt(ITokenizer t) => t.Decode(t.EncodePrompt("hi"));
+        const string User = "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n";
+        Assert.Equal("<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n" + User, Prompt(loaded));
+        // What a config asks for goes before what the files say.
+        Assert.Equal("hi", Prompt(loaded.WithChat(false)));
+        Assert.Equal(User, Prompt(loaded.WithChat(true, "")));
+        Assert.Equal("<|im_start|>system\nS<|im_end|>\n" + User, Prompt(loaded.WithChat(true, "S")));
+        Assert.Equal(Prompt(loaded), Prompt(loaded.WithChat(true)));
+        Assert.Throws<CheckpointException>(() => Trained().WithChat(true));
+        // A list of templates has one for chats without tools.
+        File.WriteAllText(folder.File("tokenizer_config.json"), """{"chat_template":[{"name":"tool_use","template":"x"},{"name":"default","template":"<|im_start|>"}]}""");
+        File.Delete(folder.File("chat_template.jinja"));
+        Assert.Equal(User, Prompt(TokenizerFiles.Load(folder.Path)));
     }
 
     [Fact]
