@@ -1,6 +1,7 @@
 // Keeps: all ways compute one and the same update (checked on log-probs, losses and gradient norm before a number is reported); tokens/s
 // of all of them count the tokens of the stitched sequence; a ratio compares numbers of one run.
 using System.Diagnostics;
+using Mem1.Learner;
 using TorchSharp;
 
 namespace Mem1.Cli.Bench;
@@ -30,12 +31,13 @@ internal static class LearnerBench
     /// <param name="microBatches">Budgets of segments, in tokens of one forward and backward pass; the other ways cannot be cut.</param>
     /// <param name="repeat">Passes timed at least in each process.</param>
     /// <param name="rounds">Processes of each way; the best counts.</param>
+    /// <param name="checkpointing">Whether segments computes blocks again in backward instead of keeping them.</param>
     /// <param name="progress">Told what is being measured.</param>
     /// <param name="cancellationToken">Ends the running process.</param>
     /// <exception cref="UserErrorException">A process failed, or two ways do not compute the same.</exception>
     public static async Task<LearnerBenchReport> Run(
-        string size, IReadOnlyList<int> turns, IReadOnlyList<int> microBatches, int repeat, int rounds, Action<string> progress,
-        CancellationToken cancellationToken)
+        string size, IReadOnlyList<int> turns, IReadOnlyList<int> microBatches, int repeat, int rounds, bool checkpointing,
+        Action<string> progress, CancellationToken cancellationToken)
     {
         var shape = BenchModels.Shape(size);
         var machine = MachineInfo.Describe();
@@ -112,7 +114,8 @@ internal static class LearnerBench
         {
             var start = BenchProcess.Self(
                 "bench", PassCommand, "--case", file, "--size", size, "--way", way.ToString(), "--repeat", $"{repeat}",
-                "--micro-batch-tokens", $"{microBatch}");
+                "--micro-batch-tokens", $"{microBatch}", "--gradient-checkpointing",
+                checkpointing && way == UpdateWay.Segments ? "true" : "false");
             var ended = await BenchProcess.Run(start, cancellationToken).ConfigureAwait(false)
                 ?? throw new UserErrorException("dotnet, which runs this program, is not on the PATH; start it with ./mem1.");
             return BenchProcess.Report(ended, way.ToString());
@@ -120,7 +123,7 @@ internal static class LearnerBench
     }
 
     /// <summary>Measures in this process.</summary>
-    public static PassReport MeasureHere(string size, string caseFile, UpdateWay way, int microBatchTokens, int repeat)
+    public static PassReport MeasureHere(string size, string caseFile, UpdateWay way, int microBatchTokens, int repeat, bool checkpointing)
     {
         torch.set_num_threads(1);
         var problem = LearnerCase.Read(caseFile);
@@ -131,7 +134,8 @@ internal static class LearnerBench
         var shape = BenchModels.Shape(size);
         // In the single-copy layouts positions run on over the episode.
         if (way is UpdateWay.Carry or UpdateWay.Paper) shape = shape with { MaxPositions = problem.StitchedTokens };
-        using var step = new UpdateStep(shape, problem, way, UpdateStep.Options(microBatchTokens));
+        using var step = new UpdateStep(shape, problem, way, UpdateStep.Options(microBatchTokens),
+            new ComputeOptions { GradientCheckpointing = checkpointing });
         var first = step.Run();
         var losses = new List<double> { first.Loss };
         double best = double.MaxValue, cpu = double.MaxValue;

@@ -37,9 +37,12 @@ internal sealed class UpdateStep : IDisposable
     private readonly TorchDecoder _model;
     private readonly FlatAdamW _optimiser;
     private readonly DenseStitchedPass? _dense;
+    private readonly ComputeOptions _compute;
 
-    public UpdateStep(DecoderConfig shape, LearnerCase learnerCase, UpdateWay way, PpoOptions options)
+    public UpdateStep(
+        DecoderConfig shape, LearnerCase learnerCase, UpdateWay way, PpoOptions options, ComputeOptions? compute = null)
     {
+        _compute = compute ?? new ComputeOptions();
         (_case, _way, _options) = (learnerCase, way, options);
         _layout = ILayout.Of(way switch
         {
@@ -73,21 +76,28 @@ internal sealed class UpdateStep : IDisposable
     {
         var logProbs = new float[_oldLogProbs.Length];
         double loss = 0;
-        foreach (var (hidden, targets, tokens) in Passes())
+        if (_dense is not null)
         {
             using var scope = NewDisposeScope();
-            Tensor Pick(float[] all) => torch.tensor(Array.ConvertAll(tokens, t => all[t]), dtype: ScalarType.Float32);
-            var states = hidden();
+            var sequence = StitchedSequence.Of(_case.Trajectory);
+            var states = _dense.Predictions(sequence);
             var everyLogProb = nn.functional.log_softmax(_model.Logits(states), -1);
-            var chosen = everyLogProb.gather(1, torch.tensor(targets, dtype: ScalarType.Int64).unsqueeze(1)).squeeze(1);
-            var (policy, _) = PpoLoss.Policy(chosen, Pick(_oldLogProbs), Pick(_case.Advantages), _options.Clip);
-            var (value, _) = PpoLoss.Value(_model.Values(states), Pick(_case.OldValues), Pick(_case.Returns), _options.ValueClip);
-            var entropy = PpoLoss.Entropy(everyLogProb).sum();
-            var mean = (policy + value - (entropy * _options.EntropyCoefficient)) / (double)logProbs.Length;
+            var chosen = everyLogProb.gather(1, torch.tensor(sequence.Targets, dtype: ScalarType.Int64).unsqueeze(1)).squeeze(1);
+            var mean = Mean(
+                [.. Enumerable.Range(0, sequence.Targets.Length)], chosen, PpoLoss.Entropy(everyLogProb), _model.Values(states));
             mean.backward();
-            loss += mean.item<float>();
-            var found = chosen.detach().data<float>().ToArray();
-            for (var i = 0; i < tokens.Length; i++) logProbs[tokens[i]] = found[i];
+        }
+        else
+        {
+            var turns = Enumerable.Range(0, _case.Trajectory.Turns.Count).Select(j => new TurnReference(0, j));
+            foreach (var pass in _layout.Split([_case.Trajectory], turns, _options.MicroBatchTokens))
+            {
+                using var scope = NewDisposeScope();
+                using var forward = new PolicyPass(_model, pass, temperature: 1, _compute);
+                var tokens = pass.Turns
+                    .SelectMany(t => Enumerable.Range(t.Turn * LearnerCase.GeneratedPerTurn, LearnerCase.GeneratedPerTurn)).ToArray();
+                forward.Backward(Mean(tokens, forward.LogProbs, forward.Entropies, forward.Values!));
+            }
         }
 
         var norm = _optimiser.Step(group => group switch
@@ -97,6 +107,19 @@ internal sealed class UpdateStep : IDisposable
             _ => new StepSettings(_options.LearningRate, 0, _options.GradientClip),
         });
         return new StepResult(logProbs, loss, norm);
+
+        // The objective of some tokens of the trajectory, as its share of the mean over all.
+        Tensor Mean(int[] tokens, Tensor chosen, Tensor entropies, Tensor values)
+        {
+            Tensor Pick(float[] all) => torch.tensor(Array.ConvertAll(tokens, t => all[t]), dtype: ScalarType.Float32);
+            var (policy, _) = PpoLoss.Policy(chosen, Pick(_oldLogProbs), Pick(_case.Advantages), _options.Clip);
+            var (value, _) = PpoLoss.Value(values, Pick(_case.OldValues), Pick(_case.Returns), _options.ValueClip);
+            var mean = (policy + value - (entropies.sum() * _options.EntropyCoefficient)) / (double)logProbs.Length;
+            loss += mean.item<float>();
+            var found = chosen.detach().data<float>().ToArray();
+            for (var i = 0; i < tokens.Length; i++) logProbs[tokens[i]] = found[i];
+            return mean;
+        }
     }
 
     /// <inheritdoc/>
@@ -105,25 +128,5 @@ internal sealed class UpdateStep : IDisposable
         _dense?.Dispose();
         _optimiser.Dispose();
         _model.Dispose();
-    }
-
-    /// <summary>For each micro-batch: its hidden states, target ids, and which generated tokens of the trajectory they are.</summary>
-    private IEnumerable<(Func<Tensor> Hidden, long[] Targets, int[] Tokens)> Passes()
-    {
-        if (_way == UpdateWay.Dense)
-        {
-            var sequence = StitchedSequence.Of(_case.Trajectory);
-            yield return (() => _dense!.Predictions(sequence), sequence.Targets, [.. Enumerable.Range(0, sequence.Targets.Length)]);
-            yield break;
-        }
-
-        var turns = Enumerable.Range(0, _case.Trajectory.Turns.Count).Select(j => new TurnReference(0, j));
-        foreach (var pass in _layout.Split([_case.Trajectory], turns, _options.MicroBatchTokens))
-        {
-            yield return (
-                () => _model.Forward(pass.Batch).index_select(0, torch.tensor(pass.PredictionIndex, dtype: ScalarType.Int64)),
-                pass.Targets,
-                [.. pass.Turns.SelectMany(t => Enumerable.Range(t.Turn * LearnerCase.GeneratedPerTurn, LearnerCase.GeneratedPerTurn))]);
-        }
     }
 }

@@ -48,6 +48,7 @@ internal static class BenchCommand
         {
             Description = "Layouts to time against each other (segments, carry, paper)", HelpName = "A,B,...",
         };
+        var checkpointing = Checkpointing();
         var command = new Command(
             "learner",
             """
@@ -63,7 +64,7 @@ internal static class BenchCommand
               ./mem1 bench learner --layouts segments,carry,paper
             """)
         {
-            turns, size, micro, layouts, rounds, repeat, json, output,
+            turns, size, micro, layouts, rounds, checkpointing, repeat, json, output,
         };
         command.SetAction(async (parse, cancellationToken) =>
         {
@@ -78,7 +79,7 @@ internal static class BenchCommand
 
             var report = await LearnerBench.Run(
                 parse.GetValue(size)!, List(parse.GetValue(turns)), List(parse.GetValue(micro)), parse.GetValue(repeat),
-                parse.GetValue(rounds), Progress, cancellationToken)
+                parse.GetValue(rounds), parse.GetValue(checkpointing), Progress, cancellationToken)
                 .ConfigureAwait(false);
             Show(report, report.Table(), parse.GetValue(json), parse.GetValue(output));
             return 0;
@@ -116,6 +117,11 @@ internal static class BenchCommand
         return command;
     }
 
+    private static Option<bool> Checkpointing() => new("--gradient-checkpointing")
+    {
+        Description = "Segments as with learner.gradient_checkpointing",
+    };
+
     /// <summary>What the learner bench starts; of no use by itself.</summary>
     private static Command LearnerPass()
     {
@@ -123,15 +129,17 @@ internal static class BenchCommand
         var way = new Option<UpdateWay>("--way") { Required = true };
         var micro = new Option<int>("--micro-batch-tokens") { Required = true };
         var (size, repeat) = (Size(), Repeat("Passes timed at least"));
+        var checkpointing = Checkpointing();
         var command = new Command(LearnerBench.PassCommand, "Measure one way of one case in this process.")
         {
-            file, way, size, micro, repeat,
+            file, way, size, micro, repeat, checkpointing,
         };
         command.Hidden = true;
         command.SetAction(parse =>
         {
             var report = LearnerBench.MeasureHere(
-                parse.GetValue(size)!, parse.GetValue(file)!.FullName, parse.GetValue(way), parse.GetValue(micro), parse.GetValue(repeat));
+                parse.GetValue(size)!, parse.GetValue(file)!.FullName, parse.GetValue(way), parse.GetValue(micro), parse.GetValue(repeat),
+                parse.GetValue(checkpointing));
             Console.WriteLine(JsonSerializer.Serialize(report, BenchProcess.Json));
             return 0;
         });

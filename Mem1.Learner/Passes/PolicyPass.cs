@@ -12,7 +12,7 @@ namespace Mem1.Learner;
 /// What a loss reads of one pass over generated tokens. Compute a scalar from <see cref="LogProbs"/>, <see cref="Entropies"/> and
 /// <see cref="Values"/>, then call <see cref="Backward"/> with it, once. Not thread-safe.
 /// </summary>
-internal sealed class PolicyPass : IDisposable
+public sealed class PolicyPass : IDisposable
 {
     private readonly TorchDecoder _model;
     private readonly CheckpointedForward? _checkpointed;
@@ -27,6 +27,10 @@ internal sealed class PolicyPass : IDisposable
     private Tensor? _values;
 
     /// <summary>Runs a model forward over a pass. Make it inside a dispose scope: what backward needs ends with that.</summary>
+    /// <param name="model">In training.</param>
+    /// <param name="pass">Which tokens.</param>
+    /// <param name="temperature">At which the sampler drew.</param>
+    /// <param name="options">What is recomputed rather than kept.</param>
     public PolicyPass(TorchDecoder model, LayoutBatch pass, double temperature, ComputeOptions options)
     {
         (_model, _temperature) = (model, temperature);
@@ -85,7 +89,7 @@ internal sealed class PolicyPass : IDisposable
     public void Dispose() => _checkpointed?.Dispose();
 
     /// <summary>Log-probs of generated tokens without gradient, [N], in chunks where the options say so.</summary>
-    public static Tensor ScoreLogProbs(TorchDecoder model, Tensor selected, LayoutBatch pass, double temperature, ComputeOptions options)
+    internal static Tensor ScoreLogProbs(TorchDecoder model, Tensor selected, LayoutBatch pass, double temperature, ComputeOptions options)
     {
         var chunk = options.ChunkOf(model.Config.VocabularySize);
         if (pass.Targets.Length <= chunk) return Scoring.Chosen(Scoring.LogSoftmax(model, selected, temperature), pass);
