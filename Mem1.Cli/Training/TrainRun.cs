@@ -429,7 +429,9 @@ internal sealed class TrainRun(
         static string Name(object value) => JsonNamingPolicy.SnakeCaseLower.ConvertName(value.ToString()!);
     }
 
-    private Checkpoint Completed(Checkpoint model) => ModelPreparation.Complete(model, config.Model, config.Seed);
+    private Checkpoint Completed(Checkpoint model) => learners is null || config.Model.Lora.Rank == 0
+        ? ModelPreparation.Complete(model, config.Model, config.Seed)
+        : throw new UserErrorException("model.lora.rank is above 0, but learners of a group train whole models only; train with one learner.");
 
     /// <summary>The reference is the policy PPO started from: step 0, kept for the whole run.</summary>
     private ModelWeights ReferenceWeights(Checkpoint model, bool started)
