@@ -90,6 +90,9 @@ public sealed record RolloutWorkerOptions
     /// <summary>Fingerprint of the model shape this worker is for; null accepts any. A learner with another one is refused.</summary>
     public long? ModelFingerprint { get; init; }
 
+    /// <summary>Fingerprint of tokenizer and environment that the learner gave when it described the run; null if none was asked for.</summary>
+    public long? RunFingerprint { get; init; }
+
     /// <summary>All actors share one thread and the environment runs on it: slower, and steps come one after the other.</summary>
     public bool Serial { get; init; }
 

@@ -6,6 +6,11 @@ using Mem1.Protocol.V1;
 
 namespace Mem1.Actors;
 
+/// <summary>What a learner says of its run.</summary>
+/// <param name="Files">Contents by plain file name.</param>
+/// <param name="Fingerprint">Of tokenizer and environment; to be shown when the worker joins.</param>
+public sealed record RunDescription(IReadOnlyDictionary<string, byte[]> Files, long Fingerprint);
+
 /// <summary>Asks a learner for the files of its run: config, shape of the model, tokenizer.</summary>
 public static class RunDownload
 {
@@ -25,9 +30,8 @@ public static class RunDownload
     /// <param name="patience">How long to wait for the learner.</param>
     /// <param name="waiting">Told why an attempt failed and how long the next one waits.</param>
     /// <param name="cancellationToken">Gives up.</param>
-    /// <returns>Contents by file name.</returns>
     /// <exception cref="RolloutWorkerException">The learner refused, sent nonsense, or did not answer in time.</exception>
-    public static async Task<IReadOnlyDictionary<string, byte[]>> PullAsync(
+    public static async Task<RunDescription> PullAsync(
         Uri address, string workerId, TimeSpan patience, Action<string, TimeSpan> waiting, CancellationToken cancellationToken)
     {
         using var channel = GrpcChannel.ForAddress(address, new GrpcChannelOptions { DisposeHttpClient = true });
@@ -69,19 +73,19 @@ public static class RunDownload
         StatusCode.Unavailable or StatusCode.DeadlineExceeded or StatusCode.Internal or StatusCode.Aborted or StatusCode.ResourceExhausted
         or StatusCode.Unknown;
 
-    private static async Task<IReadOnlyDictionary<string, byte[]>> ReadAsync(
+    private static async Task<RunDescription> ReadAsync(
         LearnerService.LearnerServiceClient client, string workerId, CancellationToken cancellationToken)
     {
         using var call = client.Describe(
             new DescribeRequest { ProtocolVersion = ProtocolVersion, WorkerId = workerId },
             deadline: DateTime.UtcNow + AttemptDeadline, cancellationToken: cancellationToken);
         var files = new Dictionary<string, MemoryStream>(StringComparer.Ordinal);
-        long received = 0, announced = 0;
+        long received = 0, announced = 0, fingerprint = 0;
         await foreach (var part in call.ResponseStream.ReadAllAsync(cancellationToken).ConfigureAwait(false))
         {
             if (part.Name.Length is 0 or > 100 || part.Name != Path.GetFileName(part.Name) || part.Name is "." or "..")
                 throw new RolloutWorkerException($"The learner sent a file named \"{part.Name}\", which is not a plain file name.");
-            announced = part.TotalBytes;
+            (announced, fingerprint) = (part.TotalBytes, part.RunFingerprint);
             received += part.Data.Length;
             if (announced > MaxTotalBytes || received > announced)
             {
@@ -100,6 +104,6 @@ public static class RunDownload
                 $"The learner sent {received} of {announced} bytes of run files; it may serve no separate workers.");
         }
 
-        return files.ToDictionary(f => f.Key, f => f.Value.ToArray(), StringComparer.Ordinal);
+        return new RunDescription(files.ToDictionary(f => f.Key, f => f.Value.ToArray(), StringComparer.Ordinal), fingerprint);
     }
 }

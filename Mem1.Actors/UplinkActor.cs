@@ -114,6 +114,10 @@ internal sealed partial class UplinkActor : ReceiveActor, IWithTimers
     private void Connect()
     {
         var hello = new Hello { WorkerId = _options.WorkerId, ProtocolVersion = ProtocolVersion, MaxEpisodes = _options.MaxEpisodes };
+        if (_options.ModelFingerprint is { } shape)
+            hello.ModelFingerprint = shape;
+        if (_options.RunFingerprint is { } run)
+            hello.RunFingerprint = run;
         foreach (var (episode, attempt) in _memory.Held.Union(_memory.Outbox.Leases))
             hello.Held.Add(new HeldLease { EpisodeId = episode, Attempt = attempt });
         _link = LearnerLink.Open(_services.Client, ++_memory.Links, hello, Self);

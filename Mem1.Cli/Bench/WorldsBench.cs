@@ -37,7 +37,7 @@ internal static class WorldsBench
         var publisher = new WeightPublisher(weights => Safetensors.ToBytes(weights));
         publisher.Publish(model.Weights, 0);
         using var session = new RunSession(
-            config, model.Config, environment.Factory, model.Tokenizer!, publisher, fingerprint: 1, cancellationToken);
+            config, model.Config, environment.Factory, model.Tokenizer!, publisher, fingerprint: 1, loggers: null, cancellationToken);
         Play(-1);
         double tokens = 0, episodes = 0;
         var batches = 0;

@@ -64,16 +64,16 @@ internal static class RolloutCommand
             using var loggers = Logs.ToStandardError(parse.GetValue(json));
             try
             {
-                var files = await RunDownload.PullAsync(
+                var run = await RunDownload.PullAsync(
                     address, name, TimeSpan.FromSeconds(parse.GetValue(patience)),
                     (why, wait) => Say(string.Create(
                         CultureInfo.InvariantCulture, $"no learner at {address.Authority} yet ({why}); trying again in {wait.TotalSeconds:0.0} s")),
                     cancellationToken).ConfigureAwait(false);
-                var (config, shape, tokenizer) = RunFiles.Open(files, parse.GetValue(set) ?? []);
+                var (config, shape, tokenizer) = RunFiles.Open(run.Files, parse.GetValue(set) ?? []);
                 TrainCommand.Require(config);
                 using var environment = EnvironmentSet.Open(config, static (_, _) => { }, cancellationToken);
                 var worker = await Worker.StartAsync(
-                    config, shape, environment.Factory, tokenizer, address, RunFiles.Fingerprint(shape), name, loggers).ConfigureAwait(false);
+                    config, shape, environment.Factory, tokenizer, address, RunFiles.Fingerprint(shape), name, run.Fingerprint, loggers).ConfigureAwait(false);
                 await using (worker.ConfigureAwait(false))
                 {
                     Say($"worker {name} plays {environment.Factory.Name} for {address.Authority}; Ctrl-C stops it");

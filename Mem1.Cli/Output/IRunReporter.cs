@@ -10,6 +10,9 @@ public sealed record EvaluationResult(IReadOnlyDictionary<int, double> ExactMatc
 /// <summary>What a run shows while it goes. Called from several threads; implementations lock.</summary>
 internal interface IRunReporter : IDisposable
 {
+    /// <summary>Whether it prints JSON rather than for people.</summary>
+    bool IsForMachines { get; }
+
     /// <summary>A phase begins ("cloning", "evaluating", ...).</summary>
     void Phase(string what);
 

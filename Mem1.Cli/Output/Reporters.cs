@@ -32,6 +32,8 @@ internal sealed class JsonReporter(TextWriter output, TextWriter messages) : IRu
 {
     private readonly Lock _lock = new();
 
+    public bool IsForMachines => true;
+
     public void Phase(string what) => Note(what);
 
     public void Progress(double share, string detail)
@@ -95,6 +97,8 @@ internal sealed class TextReporter(TextWriter output, IAnsiConsole console, bool
     private string _what = "";
     private bool _statusShown;
     private string _header = "";
+
+    public bool IsForMachines => false;
 
     public void Phase(string what)
     {

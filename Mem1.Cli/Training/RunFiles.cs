@@ -48,6 +48,18 @@ internal static class RunFiles
             ModelPreparation.WithChat(TokenizerFiles.Load(folder.FullPath), config.Model));
     }
 
+    /// <summary>Tells tokenizers and environments apart: a worker that was started for others is refused.</summary>
+    public static long Fingerprint(RunConfig config, ITokenizer tokenizer)
+    {
+        using var folder = new ScratchFolder();
+        tokenizer.Save(folder.FullPath);
+        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        // Of the config only what decides how an episode goes; the number of updates, say, may change from one start to the next.
+        hash.AppendData(Encoding.UTF8.GetBytes(ConfigFile.Write(new RunConfig { Environment = config.Environment })));
+        foreach (var file in Directory.EnumerateFiles(folder.FullPath).Order(StringComparer.Ordinal)) hash.AppendData(File.ReadAllBytes(file));
+        return BitConverter.ToInt64(hash.GetHashAndReset());
+    }
+
     /// <summary>Tells shapes of models apart: a worker of another one is refused.</summary>
     public static long Fingerprint(DecoderConfig shape) =>
         BitConverter.ToInt64(SHA256.HashData(JsonSerializer.SerializeToUtf8Bytes(shape)));

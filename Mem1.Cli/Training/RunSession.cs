@@ -3,6 +3,7 @@ using Mem1.Cli.Configuration;
 using Mem1.Environments;
 using Mem1.Learner;
 using Mem1.Model;
+using Microsoft.Extensions.Logging;
 
 namespace Mem1.Cli.Training;
 
@@ -15,7 +16,7 @@ internal sealed class RunSession : IDisposable
 
     public RunSession(
         RunConfig config, DecoderConfig shape, IEnvironmentFactory environments, ITokenizer tokenizer, WeightPublisher publisher,
-        long fingerprint, CancellationToken cancellationToken)
+        long fingerprint, ILoggerFactory? loggers, CancellationToken cancellationToken)
     {
         _host = LearnerHost.StartAsync(
             new LearnerHostOptions
@@ -27,9 +28,10 @@ internal sealed class RunSession : IDisposable
                 Address = config.Learner.Address,
                 Port = config.Learner.Port,
                 RunFiles = config.Rollout.LocalWorker ? new Dictionary<string, ReadOnlyMemory<byte>>() : RunFiles.Of(config, shape, tokenizer),
+                RunFingerprint = RunFiles.Fingerprint(config, tokenizer),
                 Discarded = environments.DiscardedEnd is { } tag ? response => ResponseParts.Discarded(tokenizer, response, tag) : null,
             },
-            publisher, fingerprint, loggers: null, cancellationToken)
+            publisher, fingerprint, loggers, cancellationToken)
             .GetAwaiter().GetResult();
         try
         {

@@ -14,6 +14,7 @@ using Mem1.Learner;
 using Mem1.Model;
 using Mem1.Model.Checkpoints;
 using Mem1.Model.Initialization;
+using Microsoft.Extensions.Logging;
 using TorchSharp;
 
 namespace Mem1.Cli.Training;
@@ -209,7 +210,10 @@ internal sealed class TrainRun(
 
         reporter.Phase(config.Rollout.LocalWorker ? "starting the learner and a rollout worker" : "starting the learner");
         var fingerprint = RunFiles.Fingerprint(model.Config);
-        using var session = new RunSession(config, model.Config, environment.Factory, tokenizer, publisher, fingerprint, cancellationToken);
+        // Workers of other processes come and go; what is wrong with one must be seen on this side too.
+        using var loggers = config.Rollout.LocalWorker ? null : Logs.ToStandardError(json: reporter.IsForMachines, LogLevel.Warning);
+        using var session = new RunSession(
+            config, model.Config, environment.Factory, tokenizer, publisher, fingerprint, loggers, cancellationToken);
         var ledger = session.Ledger;
         if (!config.Rollout.LocalWorker)
             reporter.Note($"Waiting for workers at {session.Address.Authority}: ./mem1 rollout --learner {session.Address.Authority}");

@@ -18,11 +18,12 @@ internal static class Worker
     /// <param name="tokenizer">The model's.</param>
     /// <param name="learner">Where the learner listens.</param>
     /// <param name="fingerprint">Of the shape.</param>
+    /// <param name="runFingerprint">As the learner gave it; null when the worker has everything from the learner's own process.</param>
     /// <param name="loggers">Where the worker logs; nowhere if null.</param>
     /// <param name="workerId">Its name; null for one of its own making.</param>
     public static Task<RolloutWorker> StartAsync(
         RunConfig config, DecoderConfig shape, IEnvironmentFactory environments, ITokenizer tokenizer, Uri learner, long fingerprint,
-        string? workerId = null, ILoggerFactory? loggers = null)
+        string? workerId = null, long? runFingerprint = null, ILoggerFactory? loggers = null)
     {
         var threads = config.Serial ? 1 : config.Rollout.Threads > 0 ? config.Rollout.Threads : Environment.ProcessorCount;
         var options = new RolloutWorkerOptions
@@ -36,6 +37,7 @@ internal static class Worker
             // Without rotary positions nothing counts the tokens of an episode.
             MaxEpisodeTokens = shape.Position == PositionEncoding.Rope ? shape.MaxPositions : int.MaxValue,
             ModelFingerprint = fingerprint,
+            RunFingerprint = runFingerprint,
             Serial = config.Serial,
             WeightsDelta = config.Learner.WeightsDelta,
         };

@@ -35,6 +35,8 @@ public sealed record LearnerHostOptions
     public TimeSpan LeaseLimit { get; init; } = TimeSpan.FromMinutes(10);
     /// <summary>What workers that start with nothing but an address are sent: contents by plain file name.</summary>
     public IReadOnlyDictionary<string, ReadOnlyMemory<byte>> RunFiles { get; init; } = new Dictionary<string, ReadOnlyMemory<byte>>();
+    /// <summary>Of tokenizer and environment; a worker that was started for others is refused.</summary>
+    public long RunFingerprint { get; init; }
 }
 
 /// <summary>The learner's gRPC server: ledger and weights behind Kestrel's HTTP/2.</summary>
@@ -87,7 +89,7 @@ public sealed class LearnerHost : IAsyncDisposable
         builder.Services.AddLogging();
         builder.Services.AddGrpc(grpc => grpc.MaxReceiveMessageSize = MaxMessageBytes);
         builder.Services.AddSingleton(ledger).AddSingleton(publisher)
-            .AddSingleton(new LearnerServiceOptions(modelFingerprint, options.SilenceLimit, stopping.Token, options.RunFiles))
+            .AddSingleton(new LearnerServiceOptions(modelFingerprint, options.SilenceLimit, stopping.Token, options.RunFiles, options.RunFingerprint))
             .AddSingleton<LearnerServiceImplementation>();
         var application = builder.Build();
         application.UseRouting();

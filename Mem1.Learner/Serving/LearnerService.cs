@@ -53,6 +53,12 @@ internal sealed class LearnerServiceImplementation(
         }
 
         if (hello.ProtocolVersion != ProtocolVersion) throw OtherProtocol(hello.WorkerId, hello.ProtocolVersion);
+        if (Mismatch(hello) is { } mismatch)
+        {
+            log.LogWarning("Worker {Worker} is refused: {Reason}", hello.WorkerId, mismatch);
+            throw new RpcException(new Status(StatusCode.FailedPrecondition, mismatch));
+        }
+
         if (hello.MaxEpisodes < 1)
             throw new RpcException(new Status(StatusCode.InvalidArgument, "Hello.max_episodes must be at least 1."));
 
@@ -82,7 +88,7 @@ internal sealed class LearnerServiceImplementation(
 
             clean = true;
         }
-        catch (RpcException) when (session.Aborted.IsCancellationRequested)
+        catch (RpcException) when (session.IsOverfull || options.Stopping.IsCancellationRequested)
         {
             throw options.Stopping.IsCancellationRequested
                 ? new RpcException(new Status(StatusCode.Unavailable, "The learner is stopping."))
@@ -148,11 +154,21 @@ internal sealed class LearnerServiceImplementation(
             {
                 var slice = content.Slice(at, Math.Min(options.ChunkBytes, content.Length - at));
                 await responseStream.WriteAsync(
-                    new RunFilePart { Name = name, Data = UnsafeByteOperations.UnsafeWrap(slice), TotalBytes = total },
+                    new RunFilePart { Name = name, Data = UnsafeByteOperations.UnsafeWrap(slice), TotalBytes = total, RunFingerprint = options.RunFingerprint },
                     context.CancellationToken).ConfigureAwait(false);
             }
         }
     }
+
+    /// <summary>Why a worker that was started for something else cannot play here; null if it was not.</summary>
+    private string? Mismatch(Hello hello) =>
+        hello.HasModelFingerprint && hello.ModelFingerprint != options.ModelFingerprint
+            ? $"Worker {hello.WorkerId} has a model of another shape ({hello.ModelFingerprint:x}; the run's is {options.ModelFingerprint:x}). "
+                + "Start the worker again, so that it asks for the run as it is now."
+        : hello.HasRunFingerprint && hello.RunFingerprint != options.RunFingerprint
+            ? $"Worker {hello.WorkerId} has another tokenizer or environment ({hello.RunFingerprint:x}; the run's is {options.RunFingerprint:x}). "
+                + "Start the worker again, so that it asks for the run as it is now."
+        : null;
 
     private static RpcException OtherProtocol(string worker, int version) => new(new Status(
         StatusCode.FailedPrecondition,
@@ -224,9 +240,10 @@ internal sealed class LearnerServiceImplementation(
 /// <param name="ChunkBytes">Size of weight chunks; 64 KiB stays off the large-object heap while a frame's overhead is small.</param>
 /// <param name="Stopping">Ends all sessions.</param>
 /// <param name="RunFiles">What <c>Describe</c> sends.</param>
+/// <param name="RunFingerprint">Of tokenizer and environment.</param>
 internal sealed record LearnerServiceOptions(
     long ModelFingerprint, TimeSpan SilenceLimit, CancellationToken Stopping, IReadOnlyDictionary<string, ReadOnlyMemory<byte>> RunFiles,
-    int ChunkBytes = 64 * 1024);
+    long RunFingerprint, int ChunkBytes = 64 * 1024);
 
 /// <summary>One connected worker. Thread-safe: the session's own tasks, the ledger and the trainer use it at once.</summary>
 internal sealed class WorkerSession(string workerId, int maxEpisodes) : ILeaseTarget, IDisposable
@@ -245,7 +262,7 @@ internal sealed class WorkerSession(string workerId, int maxEpisodes) : ILeaseTa
     private readonly int _creditLimit = Math.Min(maxEpisodes, MaxCredit);
     private int _credit;
     private long _appliedVersion = -1;
-    private bool _closed;
+    private bool _closed, _overfull;
 
     public string WorkerId { get; } = workerId;
 
@@ -260,6 +277,15 @@ internal sealed class WorkerSession(string workerId, int maxEpisodes) : ILeaseTa
         set => Volatile.Write(ref _appliedVersion, value);
     }
 
+    /// <summary>Whether it was ended because its worker does not read.</summary>
+    public bool IsOverfull
+    {
+        get
+        {
+            lock (_lock) return _overfull;
+        }
+    }
+
     public int Credit => Volatile.Read(ref _credit);
 
     /// <summary>Grants credit; never more in all than the worker said it can play.</summary>
@@ -272,6 +298,7 @@ internal sealed class WorkerSession(string workerId, int maxEpisodes) : ILeaseTa
     public bool TryWrite(LearnerMessage message)
     {
         if (_outgoing.Writer.TryWrite(message)) return true;
+        lock (_lock) _overfull |= !_closed;
         Abort();
         return false;
     }

@@ -11,10 +11,11 @@ public sealed class RunDownloadTests
     {
         var first = new byte[100_000];
         new Random(3).NextBytes(first);
-        var files = await PullAsync(
+        var (files, fingerprint) = await PullAsync(
             [Part("config.yaml", 100_005, first[..60_000]), Part("config.yaml", 100_005, first[60_000..]), Part("empty", 100_005, []),
                 Part("x.json", 100_005, [1, 2, 3, 4, 5])]);
         Assert.Equal(["config.yaml", "empty", "x.json"], files.Keys.Order());
+        Assert.Equal(77, fingerprint);
         Assert.Equal(first, files["config.yaml"]);
         Assert.Empty(files["empty"]);
     }
@@ -50,7 +51,7 @@ public sealed class RunDownloadTests
         learner.RefuseWith = null;
         learner.Files = [Part("a", 1, [7])];
         var waits = 0;
-        var files = await RunDownload.PullAsync(
+        var (files, _) = await RunDownload.PullAsync(
             new Uri(learner.Address), "w", TimeSpan.FromMinutes(1),
             (_, _) =>
             {
@@ -62,18 +63,18 @@ public sealed class RunDownloadTests
     }
 
     private static RunFilePart Part(string name, long total, byte[] data) =>
-        new() { Name = name, TotalBytes = total, Data = ByteString.CopyFrom(data) };
+        new() { Name = name, TotalBytes = total, RunFingerprint = 77, Data = ByteString.CopyFrom(data) };
 
     private static async Task<RolloutWorkerException> Refused(RunFilePart[] parts) =>
         await Assert.ThrowsAsync<RolloutWorkerException>(() => PullAsync(parts));
 
-    private static async Task<IReadOnlyDictionary<string, byte[]>> PullAsync(RunFilePart[] parts)
+    private static async Task<RunDescription> PullAsync(RunFilePart[] parts)
     {
         await using var learner = new FakeLearner { Files = parts };
         await learner.StartAsync();
         return await PullAsync(learner, TimeSpan.FromMinutes(1));
     }
 
-    private static Task<IReadOnlyDictionary<string, byte[]>> PullAsync(FakeLearner learner, TimeSpan patience) =>
+    private static Task<RunDescription> PullAsync(FakeLearner learner, TimeSpan patience) =>
         RunDownload.PullAsync(new Uri(learner.Address), "w", patience, (_, _) => { }, TestContext.Current.CancellationToken);
 }

@@ -64,6 +64,28 @@ public sealed class NodeTests : IDisposable
         learner.Finish().Succeeded();
     }
 
+    [Fact]
+    public void A_worker_of_another_run_is_refused_on_both_sides()
+    {
+        var at = FreeAddress();
+        using var worker = Cli.Start("rollout", "--learner", at, "--id", "old");
+        using (var learner = Learner(at, "--quick"))
+        {
+            learner.Until(() => learner.Out.Count(c => c == '\n') >= 1, "an update");
+            learner.Signal(Child.SigInt);
+            learner.Finish().Succeeded();
+        }
+
+        // The same model and words, another number of documents: what the worker plays would not be what is asked for.
+        using var other = Learner(at, "--quick", "--set", "environment.worlds.documents=2");
+        var refused = worker.Finish();
+        Assert.Equal(2, refused.ExitCode);
+        Assert.Contains("another tokenizer or environment", refused.Error);
+        other.Until(() => other.Error.Contains("Worker old is refused", StringComparison.Ordinal), "the learner says so too");
+        other.Signal(Child.SigInt);
+        other.Finish().Succeeded();
+    }
+
     private Child Learner(string at, params string[] arguments) => Cli.Start(
         ["learner", "--listen", at, .. arguments, "--runs", _temp["runs"], "--json",
             .. arguments.Contains("--quick") ? new[] { "--updates", "1000000", "--set", "evaluation.episodes=0" } : []]);

@@ -131,6 +131,19 @@ public sealed class LearnerHostTests : IAsyncDisposable
             StatusCode.FailedPrecondition, "protocol version 2; this learner speaks 1"
         },
         {
+            "another model",
+            new WorkerMessage { Hello = new Hello { WorkerId = "w", ProtocolVersion = 1, MaxEpisodes = 1, ModelFingerprint = 8 } },
+            StatusCode.FailedPrecondition, "Worker w has a model of another shape (8; the run's is 4d)"
+        },
+        {
+            "another run",
+            new WorkerMessage
+            {
+                Hello = new Hello { WorkerId = "w", ProtocolVersion = 1, MaxEpisodes = 1, ModelFingerprint = Fingerprint, RunFingerprint = 9 },
+            },
+            StatusCode.FailedPrecondition, "another tokenizer or environment (9; the run's is 0)"
+        },
+        {
             "no name", new WorkerMessage { Hello = new Hello { ProtocolVersion = 1, MaxEpisodes = 1 } },
             StatusCode.InvalidArgument, "worker_id"
         },
