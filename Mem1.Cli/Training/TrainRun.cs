@@ -191,6 +191,8 @@ internal sealed class TrainRun(
         var decoder = new TorchDecoder(model.Config, model.Weights, device, config.Learner.Precision, model.Adapter);
         var reference = config.Ppo.NeedsReference
             ? new TorchDecoder(model.Config, ReferenceWeights(model, started: state.Update > 0), device, config.Learner.Precision) : null;
+        if (learners is not null && model.Adapter is not null)
+            throw new UserErrorException("several learners train whole models only: set model.lora.rank to 0, or use one learner.");
         if (learners is not null) reporter.Phase($"waiting for {learners.World - 1} more learners");
         using var ranks = learners?.Open(TimeSpan.FromSeconds(config.Learner.PeerDeadlineSeconds), cancellationToken);
         using var trainer = new PpoTrainer(
