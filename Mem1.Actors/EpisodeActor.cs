@@ -5,6 +5,8 @@
 //    part of the last response that the environment's format discards.
 //  * Token in, token out: generated ids go to the next context and to the learner as they were drawn; an observation is encoded once.
 //  * Turn j is sent before turn j+1 is asked for, and only one of the two is ever in hand: memory is constant, back-pressure holds.
+//  * An episode that goes on from turns played before (TaskLease.prefix) is, from then on, the episode that was never cut off: the same
+//    actions have been played to an environment of the same seed, and it has answered the same, token for token.
 //  * The episode ends in one of three ways: its last turn was accepted (EpisodeFinished), it was given up with a reason
 //    (EpisodeGivenUp), or it crashed. In the last two its lease is handed back.
 using Akka.Actor;
@@ -75,7 +77,7 @@ internal sealed partial class EpisodeActor : ReceiveActor, IWithTimers
     // 1. The lease. A lease that cannot be played anywhere goes back at once; the learner counts its tries.
     protected override void PreStart()
     {
-        if (LeaseReader.Problem(_lease) is { } problem)
+        if ((LeaseReader.Problem(_lease) ?? PlayedTurn.Problem(_lease)) is { } problem)
             GiveUp($"The lease is invalid: {problem}");
         else
             CallEnvironment();
@@ -95,7 +97,36 @@ internal sealed partial class EpisodeActor : ReceiveActor, IWithTimers
         _context = new ConstantMemoryContext(prompt, _options.MaxContextTokens);
         if (_options.Memory == RolloutMemory.Carry)
             _history = new CarriedHistory(prompt, _options.MaxContextTokens, _options.MaxEpisodeTokens);
-        AskPolicy();
+        if (_lease.Prefix.Count > 0 && !PlayedTurn.Prompt(_lease.Prefix[0]).SequenceEqual(prompt))
+            GiveUp("The episode cannot be gone on with: its prompt is another one than before.");
+        else
+            GoOn();
+    }
+
+    // Turns that were played before are played again, to the environment alone; the first turn that was not is asked for.
+    private void GoOn()
+    {
+        if (_context.Turn >= _lease.Prefix.Count)
+        {
+            AskPolicy();
+            return;
+        }
+        TakeResponse(PlayedTurn.Response(_lease.Prefix[_context.Turn]));
+    }
+
+    private void OnReplayed(TurnResult result, int[] keptState, int[] keptAction, int[] information)
+    {
+        var turn = _lease.Prefix[_context.Turn];
+        if (result.End != EpisodeEnd.None || !information.AsSpan().SequenceEqual([.. turn.Observation])
+            || !_context.NextFits(keptState.Length + keptAction.Length, information.Length)
+            || _history?.NextFits(_split.State.Length + _split.Action.Length, information.Length) == false)
+        {
+            GiveUp($"The episode cannot be gone on with: the environment answers turn {turn.Turn} differently than before.");
+            return;
+        }
+        _response = null;
+        Advance(keptState, keptAction, information);
+        GoOn();
     }
 
     // 3. The response: the policy continues the context. Its seed is a function of lease and turn, whatever else is in the batch.
@@ -127,6 +158,11 @@ internal sealed partial class EpisodeActor : ReceiveActor, IWithTimers
                 $"The engine returned {count} tokens, {result.LogProbs.Length} log-probs and " +
                 $"{result.PolicyVersions.Length} versions.");
         }
+        TakeResponse(result);
+    }
+
+    private void TakeResponse(GenerationResult result)
+    {
         _response = result;
         _split = ResponseTokens.Split(result.Tokens, _services.Environments.InternalStateEnd, _services.Tokenizer);
         CallEnvironment();
@@ -157,6 +193,11 @@ internal sealed partial class EpisodeActor : ReceiveActor, IWithTimers
         var (state, action) = _split;
         var information = result.End == EpisodeEnd.None ? Tokenise(result.Observation) : [];
         var (keptState, keptAction) = ResponseTokens.Kept(state, action, _services.Environments.DiscardedEnd, _services.Tokenizer);
+        if (_context.Turn < _lease.Prefix.Count)
+        {
+            OnReplayed(result, keptState, keptAction, information);
+            return;
+        }
         if (result.End == EpisodeEnd.None && _context.Turn + 1 >= _maxTurns)
             result = _environment.Abort(EpisodeEnd.TurnLimit);
         else if (result.End == EpisodeEnd.None && !NextFits(information.Length))
@@ -172,14 +213,20 @@ internal sealed partial class EpisodeActor : ReceiveActor, IWithTimers
         _response = null;
         if (!_ended)
         {
-            _context.Advance(keptState, keptAction, information);
-            int[] generated = [.. state, .. action];
-            _history?.Add(generated, generated.Length - keptState.Length - keptAction.Length, information);
+            Advance(keptState, keptAction, information);
         }
         _uplink.Tell(new TurnPlayed(turn));
 
         bool NextFits(int observed) => _context.NextFits(keptState.Length + keptAction.Length, observed)
             && (_history is null || _history.NextFits(state.Length + action.Length, observed));
+    }
+
+    // Called while _split is still that of the turn that ends.
+    private void Advance(int[] keptState, int[] keptAction, int[] information)
+    {
+        _context.Advance(keptState, keptAction, information);
+        int[] generated = [.. _split.State, .. _split.Action];
+        _history?.Add(generated, generated.Length - keptState.Length - keptAction.Length, information);
     }
 
     private int[] Tokenise(string observation) => ObservationTokens.Encode(

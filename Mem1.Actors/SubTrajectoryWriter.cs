@@ -33,6 +33,12 @@ internal static class SubTrajectoryWriter
             PolicyVersions = { response.PolicyVersions },
             Observation = { observation },
             End = Reason(result.End),
+            ResponseEnd = response.Finish switch
+            {
+                FinishReason.Stop => ResponseEnd.Stop,
+                FinishReason.EndOfText => ResponseEnd.EndOfText,
+                _ => ResponseEnd.Length,
+            },
             GenerationMicros = (long)generation.TotalMicroseconds,
             EnvironmentMicros = (long)environment.TotalMicroseconds,
         };

@@ -1,7 +1,10 @@
 // THE LEARNING LOOP. Keeps:
-//  * synchronous: the batch of update n is sampled under exactly the version that update n starts from (staleness 0);
+//  * staleness 0: the batch of update n is sampled under exactly the version that update n starts from, and only then;
+//  * staleness k: batches n+1 to n+k are sampled while update n is learnt; no token is more than k versions older than the weights it
+//    trains (the ledger sees to it);
 //  * the trajectories of a batch are consumed in the order their tasks were asked for, so timing never changes a result;
-//  * an update is whole or not at all: cancellation is looked at between updates and while sampling;
+//  * an update is whole or not at all: cancellation is looked at between updates and while sampling; what is sampled by then stays in the
+//    ledger, for a checkpoint to keep;
 //  * everything native lives and dies on the calling thread.
 using System.Diagnostics;
 using TorchSharp;
@@ -35,6 +38,7 @@ public sealed class TrainingLoop(TaskLedger ledger, WeightPublisher publisher, P
     /// <exception cref="LearnerException">The quarantine quota is exceeded, or every task of a batch failed.</exception>
     public long Run(long first, long last, CancellationToken cancellationToken)
     {
+        var ahead = new Queue<LedgerBatch>(); // of this update and the next ones, as far as the bound allows
         for (var update = first; update <= last; update++)
         {
             if (cancellationToken.IsCancellationRequested) return update - 1;
@@ -42,7 +46,9 @@ public sealed class TrainingLoop(TaskLedger ledger, WeightPublisher publisher, P
             IReadOnlyList<Trajectory> batch;
             try
             {
-                batch = Sample(update, cancellationToken);
+                SampleAhead(ahead, update, last);
+                batch = Take(ahead.Peek(), cancellationToken);
+                ahead.Dequeue();
             }
             catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
             {
@@ -72,7 +78,11 @@ public sealed class TrainingLoop(TaskLedger ledger, WeightPublisher publisher, P
                     Episodes = batch.Count,
                     Quarantined = ledger.Counts.Quarantined,
                     EnvironmentFailures = batch.Sum(t => (long)t.EnvironmentFailures),
-                    RolloutTokensPerSecond = statistics.Tokens / sampled.TotalSeconds,
+                    Discarded = ledger.Discarded,
+                    Staleness = StalenessHistogram.Of(batch, version),
+                    WaitSeconds = sampled.TotalSeconds,
+                    RolloutTokensPerSecond =
+                        statistics.Tokens / (ledger.Staleness == 0 ? sampled.TotalSeconds : watch.Elapsed.TotalSeconds),
                     LearnerTokensPerSecond = tokens / learned.TotalSeconds,
                     LiveTensors = DisposeScopeManager.Statistics.ThreadTotalLiveCount,
                     RssBytes = ResidentBytes(),
@@ -91,13 +101,21 @@ public sealed class TrainingLoop(TaskLedger ledger, WeightPublisher publisher, P
         return process.WorkingSet64;
     }
 
-    private IReadOnlyList<Trajectory> Sample(long update, CancellationToken cancellationToken)
+    /// <summary>Has the batches of this update and of as many more as the bound allows played from now on.</summary>
+    private void SampleAhead(Queue<LedgerBatch> ahead, long update, long last)
     {
-        var requests = options.Tasks(update);
-        Action<int>? progress = options.Sampling is { } report ? done => report(done, requests.Count) : null;
-        var batch = ledger.RunAsync(requests, progress, cancellationToken).GetAwaiter().GetResult();
+        var version = publisher.Version;
+        foreach (var (batch, i) in ahead.Select((batch, i) => (batch, i))) ledger.Expect(batch, version + i);
+        for (var next = update + ahead.Count; next <= Math.Min(last, update + ledger.Staleness); next++)
+            ahead.Enqueue(ledger.Submit(options.Tasks(next), version + (next - update)));
+    }
+
+    private IReadOnlyList<Trajectory> Take(LedgerBatch waiting, CancellationToken cancellationToken)
+    {
+        Action<int>? progress = options.Sampling is { } report ? done => report(done, waiting.Size) : null;
+        var batch = ledger.TakeAsync(waiting, progress, cancellationToken).GetAwaiter().GetResult();
         var counts = ledger.Counts;
-        if (batch.Count == 0 || counts.Quarantined > options.QuarantineQuota * Math.Max(counts.Total, requests.Count))
+        if (batch.Count == 0 || counts.Quarantined > options.QuarantineQuota * Math.Max(counts.Total, waiting.Size))
         {
             var evidence = ledger.Quarantined.LastOrDefault();
             throw new LearnerException(

@@ -30,7 +30,13 @@ public sealed record UpdateMetrics
     public required int Quarantined { get; init; }
     /// <summary>Failures of the environment in the batch's episodes: searches and pages that failed, steps that were tried again.</summary>
     public required long EnvironmentFailures { get; init; }
-    /// <summary>Generated tokens per second while the batch was sampled.</summary>
+    /// <summary>Tries of tasks that came to nothing so far, by cause; none when not known.</summary>
+    public IReadOnlyDictionary<DiscardCause, long> Discarded { get; init; } = new Dictionary<DiscardCause, long>();
+    /// <summary>Ages of the batch's tokens in versions; null when not known.</summary>
+    public StalenessHistogram? Staleness { get; init; }
+    /// <summary>How long the learner had nothing to learn from: the time it waited for the batch.</summary>
+    public double WaitSeconds { get; init; }
+    /// <summary>Generated tokens per second: while the batch was sampled, or over the whole update where sampling goes on all the time.</summary>
     public required double RolloutTokensPerSecond { get; init; }
     /// <summary>Tokens (prompt, context and generated, no pads) per second of the optimiser's part.</summary>
     public required double LearnerTokensPerSecond { get; init; }
@@ -66,14 +72,25 @@ public sealed record UpdateMetrics
             else json.WriteNull("parity_max_abs");
             json.WriteNumber("parity_alarms", ParityAlarms);
             json.WriteNumber("staleness_max", Statistics.StalenessMax);
+            if (Staleness is { } ages)
+            {
+                Write("staleness_mean", Math.Round(ages.Mean, 4));
+                json.WriteStartArray("staleness_tokens");
+                foreach (var count in ages.Tokens) json.WriteNumberValue(count);
+                json.WriteEndArray();
+            }
+
             Write("invalid_format_rate", InvalidFormatRate);
             json.WriteNumber("episodes", Episodes);
             json.WriteNumber("quarantined", Quarantined);
             json.WriteNumber("environment_failures", EnvironmentFailures);
+            foreach (var (cause, count) in Discarded.OrderBy(d => d.Key))
+                json.WriteNumber("discarded_" + JsonNamingPolicy.SnakeCaseLower.ConvertName(cause.ToString()), count);
             Write("rollout_tokens_per_s", Math.Round(RolloutTokensPerSecond, 1));
             Write("learner_tokens_per_s", Math.Round(LearnerTokensPerSecond, 1));
             json.WriteNumber("live_tensors", LiveTensors);
             json.WriteNumber("rss_bytes", RssBytes);
+            Write("wait_seconds", Math.Round(WaitSeconds, 3));
             Write("seconds", Math.Round(Seconds, 3));
             WriteHealth(Statistics.Health);
             json.WriteEndObject();

@@ -80,6 +80,8 @@ public sealed record RunConfig
             $"rollout.memory is {Rollout.Memory.ToString().ToLowerInvariant()} but ppo.layout is "
             + $"{Ppo.Layout.ToString().ToLowerInvariant()}: the learner would not compute what the sampler did; carry goes with carry, "
             + "reencode with segments.");
+        Check(!(Serial && Rollout.Staleness > 0),
+            $"serial is on but rollout.staleness is {Rollout.Staleness}: which weights sample a token would depend on timing; serial runs use 0.");
         Check(!(Serial && Rollout.Threads > 1), $"serial is on but rollout.threads is {Rollout.Threads}; serial runs use 1.");
         return errors;
     }
@@ -272,51 +274,6 @@ public sealed record EnvironmentConfig
     }
 }
 
-/// <summary>How batches are sampled.</summary>
-public sealed record RolloutConfig
-{
-    /// <summary>Episodes in a batch.</summary>
-    public int EpisodesPerUpdate { get; init; } = 64;
-    /// <summary>How often each task of a batch is played, with different draws of the policy; grpo and rloo need at least 2.</summary>
-    public int GroupSize { get; init; } = 1;
-    /// <summary>Episodes a worker plays at once.</summary>
-    public int MaxEpisodes { get; init; } = 64;
-    /// <summary>Whether the learner's process plays episodes itself; without, workers come from elsewhere (mem1 rollout).</summary>
-    public bool LocalWorker { get; init; } = true;
-    /// <summary>Threads that decode; 0 takes one per processor (1 in serial mode).</summary>
-    public int Threads { get; init; }
-    /// <summary>Sampling temperature of training episodes.</summary>
-    public double Temperature { get; init; } = 1.0;
-    /// <summary>Nucleus mass; below 1 the sampled policy is not quite the trained one.</summary>
-    public double TopP { get; init; } = 1.0;
-    /// <summary>
-    /// How memory reaches the next turn: reencode reads the kept tokens again; carry keeps their keys and values as they were computed and
-    /// evicts what is pruned. It must go with ppo.layout.
-    /// </summary>
-    public RolloutMemory Memory { get; init; } = RolloutMemory.Reencode;
-    /// <summary>Tokens of one response; 0 lets the worlds say (8 per objective and 10).</summary>
-    public int MaxNewTokens { get; init; }
-    /// <summary>Tokens of one observation; the closing tag is kept when it is cut.</summary>
-    public int MaxObservationTokens { get; init; } = 256;
-
-    /// <summary>Every contradiction, a sentence each.</summary>
-    public IReadOnlyList<string> Validate()
-    {
-        var errors = new List<string>();
-        if (EpisodesPerUpdate < 1) errors.Add($"rollout.episodes_per_update is {EpisodesPerUpdate}; it must be at least 1.");
-        if (GroupSize < 1) errors.Add($"rollout.group_size is {GroupSize}; it must be at least 1.");
-        else if (EpisodesPerUpdate >= 1 && EpisodesPerUpdate % GroupSize != 0)
-            errors.Add($"rollout.episodes_per_update ({EpisodesPerUpdate}) is not a multiple of rollout.group_size ({GroupSize}).");
-        if (MaxEpisodes < 1) errors.Add($"rollout.max_episodes is {MaxEpisodes}; it must be at least 1.");
-        if (Threads < 0) errors.Add($"rollout.threads is {Threads}; it must not be negative.");
-        if (Temperature is not (> 0 and <= 10)) errors.Add($"rollout.temperature is {Temperature}; training needs one in (0, 10].");
-        if (TopP is not (> 0 and <= 1)) errors.Add($"rollout.top_p is {TopP}; it must be in (0, 1].");
-        if (MaxNewTokens < 0) errors.Add($"rollout.max_new_tokens is {MaxNewTokens}; it must not be negative.");
-        if (MaxObservationTokens < 8) errors.Add($"rollout.max_observation_tokens is {MaxObservationTokens}; it must be at least 8.");
-        return errors;
-    }
-}
-
 /// <summary>Evaluation on held-out tasks, greedy, before the first and after the last update.</summary>
 public sealed record EvaluationConfig
 {
@@ -332,27 +289,6 @@ public sealed record EvaluationConfig
         if (Episodes < 0) errors.Add($"evaluation.episodes is {Episodes}; it must not be negative.");
         if (Objectives.Any(o => o < 1)) errors.Add("evaluation.objectives has a number below 1.");
         if (Episodes > 0 && Objectives.Count == 0) errors.Add("evaluation.objectives is empty but evaluation.episodes is not 0.");
-        return errors;
-    }
-}
-
-/// <summary>What is kept on disk.</summary>
-public sealed record CheckpointConfig
-{
-    /// <summary>Updates between checkpoints; the last update and an interruption always write one.</summary>
-    public int Every { get; init; } = 10;
-    /// <summary>How many checkpoints are kept.</summary>
-    public int Keep { get; init; } = 2;
-    /// <summary>Episodes of each update whose text goes to trajectories.jsonl.</summary>
-    public int SampledTrajectories { get; init; } = 2;
-
-    /// <summary>Every contradiction, a sentence each.</summary>
-    public IReadOnlyList<string> Validate()
-    {
-        var errors = new List<string>();
-        if (Every < 1) errors.Add($"checkpoint.every is {Every}; it must be at least 1.");
-        if (Keep < 1) errors.Add($"checkpoint.keep is {Keep}; it must be at least 1.");
-        if (SampledTrajectories < 0) errors.Add($"checkpoint.sampled_trajectories is {SampledTrajectories}; it must not be negative.");
         return errors;
     }
 }

@@ -26,7 +26,7 @@ internal sealed class RunSession : IDisposable
                     Layout = config.Ppo.Layout, PositionsCount = shape.Position == PositionEncoding.Rope,
                 },
                 Address = config.Learner.Address,
-                Port = config.Learner.Port,
+                Port = config.Learner.Port, Staleness = config.Rollout.Staleness,
                 RunFiles = config.Rollout.LocalWorker ? new Dictionary<string, ReadOnlyMemory<byte>>() : RunFiles.Of(config, shape, tokenizer),
                 RunFingerprint = RunFiles.Fingerprint(config, tokenizer),
                 Discarded = environments.DiscardedEnd is { } tag ? response => ResponseParts.Discarded(tokenizer, response, tag) : null,

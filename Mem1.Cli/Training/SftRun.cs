@@ -35,7 +35,7 @@ internal sealed class SftRun(SftConfig config, RunFolder folder, bool json)
         torch.set_num_threads(config.Device == "cpu" ? 1 : Environment.ProcessorCount); // as in train: more fight the BLAS
         if (config.Device == "cuda" && !torch.cuda.is_available())
             throw new UserErrorException("the device is cuda but libtorch finds no CUDA device; use cpu, or a CUDA build of libtorch.");
-        var latest = TrainingCheckpoint.FindLatest(folder.Checkpoints);
+        var latest = TrainingCheckpoint.OpenNewest(folder.Checkpoints, Say);
         var source = latest ?? ModelCommand.FolderOf(config.Model);
         Say($"loading {source}");
         var model = Prepared(Checkpoint.Load(source), source);
@@ -83,7 +83,8 @@ internal sealed class SftRun(SftConfig config, RunFolder folder, bool json)
         };
         void Save(long step) => TrainingCheckpoint.Save(
             folder.Checkpoints, Now(), trainer.Optimiser,
-            new TrainingState { Update = step, PolicyVersion = 0, OptimiserSteps = [.. trainer.Optimiser.Steps] }, KeptCheckpoints);
+            new TrainingState { Update = step, PolicyVersion = 0, OptimiserSteps = [.. trainer.Optimiser.Steps] },
+            new CheckpointRetention(KeptCheckpoints));
 
         var every = config.SaveEvery > 0 ? config.SaveEvery : Math.Max(1, trainer.Steps / Checkpoints);
         var shown = Math.Max(1, trainer.Steps / Lines);

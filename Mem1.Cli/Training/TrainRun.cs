@@ -39,14 +39,18 @@ internal sealed class TrainRun(
     // Under which a checkpoint keeps what the trainer remembers.
     private const string TrainerKey = "trainer";
 
+    private CheckpointRetention Retention => new(config.Checkpoint.Keep, config.Checkpoint.KeepBest);
+
     private readonly Stopwatch _elapsed = Stopwatch.StartNew();
     private long _peakRss;
+    private string? _from;
 
     /// <summary>Runs to the end or until cancelled. Blocks: call it on a thread of its own.</summary>
     /// <returns>Exit code.</returns>
     public int Run(CancellationToken cancellationToken)
     {
-        if (resume && !cloneOnly && IsFinished()) return 0;
+        if (resume) _from = TrainingCheckpoint.OpenNewest(folder.Checkpoints, reporter.Note);
+        if (!cloneOnly && IsFinished()) return 0;
         using var told = cancellationToken.Register(() => reporter.Note("Stopping as soon as the step under way is done and saved ..."));
         RequireFreePort();
         try
@@ -79,7 +83,7 @@ internal sealed class TrainRun(
     /// <summary>Whether all updates and the closing evaluation are done; says so.</summary>
     private bool IsFinished()
     {
-        if (TrainingCheckpoint.FindLatest(folder.Checkpoints) is not { } latest) return false;
+        if (_from is not { } latest) return false;
         var update = TrainingCheckpoint.LoadState(latest).Update;
         if (update > config.Updates)
             throw new UserErrorException(
@@ -111,8 +115,7 @@ internal sealed class TrainRun(
     private (Checkpoint Model, TrainingState State) OpenModel(
         EnvironmentSet environment, torch.Device device, CancellationToken cancellationToken)
     {
-        var latest = TrainingCheckpoint.FindLatest(folder.Checkpoints);
-        if (resume && latest is not null)
+        if (_from is { } latest)
         {
             reporter.Phase($"loading {Path.GetFileName(latest)}");
             var saved = Checkpoint.Load(latest);
@@ -143,7 +146,7 @@ internal sealed class TrainRun(
             throw new UserErrorException(
                 $"the checkpoint {config.Model.From} has no tokenizer.json; a model cannot be trained without its tokenizer.");
         model = Completed(model);
-        TrainingCheckpoint.Save(folder.Checkpoints, model, optimiser: null, fresh, config.Checkpoint.Keep);
+        TrainingCheckpoint.Save(folder.Checkpoints, model, optimiser: null, fresh, Retention);
         return (model, fresh);
     }
 
@@ -200,8 +203,7 @@ internal sealed class TrainRun(
             config.Learner.Compute(), ranks?.Reducer);
         if (state.Update > 0)
         {
-            TrainingCheckpoint.RestoreOptimiser(
-                TrainingCheckpoint.FindLatest(folder.Checkpoints)!, trainer.Optimiser, state);
+            TrainingCheckpoint.RestoreOptimiser(_from!, trainer.Optimiser, state);
         }
 
         if (state.Extra.TryGetValue(TrainerKey, out var remembered)) trainer.State = remembered.Deserialize<TrainerState>()!;
@@ -219,6 +221,7 @@ internal sealed class TrainRun(
         var ledger = session.Ledger;
         if (!config.Rollout.LocalWorker)
             reporter.Note($"Waiting for workers at {session.Address.Authority}: ./mem1 rollout --learner {session.Address.Authority}");
+        if (_from is not null && TrainingCheckpoint.LoadLedger(_from) is { } tasks) ledger.Restore(tasks);
         EvaluationResult? Evaluated(string when)
         {
             try
@@ -236,16 +239,25 @@ internal sealed class TrainRun(
         var extra = WriteEvaluation(before);
         var last = config.Updates;
         var done = state.Update;
-        TrainingState StateAt(long update) => new()
+        var score = state.Score;
+        var rewards = new List<double>(); // of the updates since the last checkpoint
+        long NextTask(long update) => state.NextTask + ((update - state.Update) * (config.Rollout.EpisodesPerUpdate / config.Rollout.GroupSize));
+        void Save(long update)
         {
-            Update = update, PolicyVersion = publisher.Version, OptimiserSteps = [.. trainer.Optimiser.Steps],
-            Extra = new Dictionary<string, JsonElement>(extra) { [TrainerKey] = JsonSerializer.SerializeToElement(trainer.State) },
-        };
-
-        void Save(long update) => TrainingCheckpoint.Save(
-            folder.Checkpoints,
-            model with { Weights = decoder.Parameters.Snapshot(policyOnly: false), Adapter = decoder.Parameters.SnapshotAdapter() },
-            trainer.Optimiser, StateAt(update), config.Checkpoint.Keep);
+            if (rewards.Count > 0) score = rewards.Average();
+            rewards.Clear();
+            TrainingCheckpoint.Save(
+                folder.Checkpoints,
+                model with { Weights = decoder.Parameters.Snapshot(policyOnly: false), Adapter = decoder.Parameters.SnapshotAdapter() },
+                trainer.Optimiser,
+                new TrainingState
+                {
+                    Update = update, PolicyVersion = publisher.Version, OptimiserSteps = [.. trainer.Optimiser.Steps],
+                    NextTask = NextTask(update), Score = score,
+                    Extra = new Dictionary<string, JsonElement>(extra) { [TrainerKey] = JsonSerializer.SerializeToElement(trainer.State) },
+                },
+                Retention, ledger.Save());
+        }
 
         reporter.Phase("training");
         var saved = state.Update;
@@ -253,13 +265,15 @@ internal sealed class TrainRun(
         var alarms = folder.ReadParityAlarms();
         var loop = new TrainingLoop(ledger, publisher, trainer, new TrainingLoopOptions
         {
-            Tasks = update => TasksOf(environment, update, tokenizer),
+            Tasks = update => TasksOf(environment, update, NextTask(update - 1), tokenizer),
+            QuarantineQuota = config.Rollout.QuarantineQuota,
             Sampling = (finished, of) => reporter.Sampling(done + 1, finished, of),
             Updating = ranks is null ? null : ranks.Announce,
             Updated = (metrics, batch) =>
             {
                 done = metrics.Update;
                 metrics = metrics with { ParityAlarms = alarms += ParityAlarm(metrics) ? 1 : 0 };
+                rewards.Add(metrics.RewardMean);
                 _peakRss = Math.Max(_peakRss, metrics.RssBytes);
                 folder.AppendMetrics(metrics);
                 if (metrics.EnvironmentFailures > 0 && environmentFailures == 0)
@@ -293,7 +307,8 @@ internal sealed class TrainRun(
                 + $"another setting, for example: {folder.ResumeCommand} --set ppo.learning_rate={config.Ppo.LearningRate / 2}", e);
         }
 
-        if (done > saved) Save(done);
+        // Stopped in the middle of a batch: what is played of it is kept, and --resume goes on from there.
+        if (done > saved || (done < last && ledger.HoldsTurns)) Save(done);
         session.ThrowIfWorkerFailed();
 
         var interrupted = done < last;
@@ -341,14 +356,15 @@ internal sealed class TrainRun(
         return true;
     }
 
-    private List<TaskRequest> TasksOf(EnvironmentSet environment, long update, ITokenizer tokenizer)
+    /// <summary>The tasks of an update, from an index of the endless sequence of training tasks on.</summary>
+    private List<TaskRequest> TasksOf(EnvironmentSet environment, long update, long first, ITokenizer tokenizer)
     {
         var requests = new List<TaskRequest>(config.Rollout.EpisodesPerUpdate);
         var group = config.Rollout.GroupSize;
         for (var i = 0; i < config.Rollout.EpisodesPerUpdate; i++)
         {
             // Episodes of a group share task and environment; each draws with a seed of its own.
-            var index = (((update - 1) * config.Rollout.EpisodesPerUpdate) + i) / group;
+            var index = first + (i / group);
             var objectives = DrawObjectives(environment, TrainingTasks, index, config.Environment.ObjectivesAt(update));
             var task = environment.Training.Get(index, objectives, Seeds.Mix(config.Seed, TrainingTasks));
             requests.Add(new TaskRequest(

@@ -1,14 +1,17 @@
-// Keeps: a checkpoint folder is there whole or not at all (files are flushed, then the folder is renamed into place); an older one is
-// removed only after the newer one is whole; what is restored continues bit for bit.
+// Keeps: a checkpoint folder is there whole or not at all, and is verified before it is used (CheckpointFolders); an older one is removed
+// only after the newer one is whole; what is restored continues bit for bit. Random numbers need no saving: they are functions of the run's
+// seed and the number of the update (Seeds).
 using System.Text.Json;
+using Google.Protobuf;
 using Mem1.Model;
 using Mem1.Model.Checkpoints;
+using Mem1.Protocol.V1;
 using TorchSharp;
 using static TorchSharp.torch;
 
 namespace Mem1.Learner;
 
-/// <summary>What a checkpoint holds besides model and optimiser.</summary>
+/// <summary>What a checkpoint holds besides model, optimiser and the tasks under way.</summary>
 public sealed record TrainingState
 {
     /// <summary>Updates done.</summary>
@@ -17,14 +20,24 @@ public sealed record TrainingState
     public required long PolicyVersion { get; init; }
     /// <summary>Optimiser steps by parameter group; empty before the optimiser exists.</summary>
     public required IReadOnlyList<long> OptimiserSteps { get; init; }
+    /// <summary>Where the training data goes on: index of the first task of the next update.</summary>
+    public long NextTask { get; init; }
+    /// <summary>How good the policy is, for keeping the best: mean reward since the checkpoint before. Null when not known.</summary>
+    public double? Score { get; init; }
     /// <summary>Whatever the run wants to find again (evaluation before training, sums for the closing table), by name.</summary>
     public IReadOnlyDictionary<string, JsonElement> Extra { get; init; } = new Dictionary<string, JsonElement>();
 }
+
+/// <summary>Which checkpoints stay when a new one is whole.</summary>
+/// <param name="Newest">How many of the newest, the new one included; at least 1.</param>
+/// <param name="Best">How many more, of the others, by <see cref="TrainingState.Score"/>.</param>
+public readonly record struct CheckpointRetention(int Newest, int Best = 0);
 
 /// <summary>Reads and writes the checkpoints of a run: checkpoints/step-N.</summary>
 public static class TrainingCheckpoint
 {
     private const string StateFile = "state.json";
+    private const string LedgerFile = "ledger.bin";
     private const string OptimiserFile = "optimizer.safetensors";
     private const string Prefix = "step-";
     private static readonly JsonSerializerOptions Json = new()
@@ -32,67 +45,55 @@ public static class TrainingCheckpoint
         PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower, WriteIndented = true,
     };
 
-
-    /// <summary>Writes a checkpoint and removes older ones.</summary>
+    /// <summary>Writes a checkpoint and removes those that need not stay.</summary>
     /// <param name="root">The checkpoints folder of a run.</param>
     /// <param name="model">Configuration, weights (value head included) and tokenizer.</param>
     /// <param name="optimiser">Null before training began.</param>
     /// <param name="state">The rest.</param>
-    /// <param name="keep">How many to keep, this one included.</param>
+    /// <param name="keep">Which stay.</param>
+    /// <param name="ledger">The tasks under way; null for none.</param>
+    /// <returns>The folder.</returns>
     /// <exception cref="LearnerException">The disk refused; every earlier checkpoint is untouched.</exception>
-    public static string Save(string root, Checkpoint model, FlatAdamW? optimiser, TrainingState state, int keep)
+    public static string Save(
+        string root, Checkpoint model, FlatAdamW? optimiser, TrainingState state, CheckpointRetention keep, LedgerRecord? ledger = null)
     {
-        var target = Path.Combine(root, $"{Prefix}{state.Update}");
-        var aside = $"{target}.partial";
-        var replaced = $"{target}.replaced";
-        try
+        var folders = new CheckpointFolders(root, Prefix);
+        var target = folders.Write(state.Update, aside =>
         {
-            Directory.CreateDirectory(root);
-            if (Directory.Exists(aside)) Directory.Delete(aside, recursive: true);
-            Directory.CreateDirectory(aside);
             model.WriteInto(aside);
-            if (optimiser is not null)
-            {
-                var moments = new SortedDictionary<string, WeightTensor>(StringComparer.Ordinal)
-                {
-                    ["exp_avg"] = ToManaged(optimiser.FirstMoment),
-                    ["exp_avg_sq"] = ToManaged(optimiser.SecondMoment),
-                };
-                Safetensors.Write(Path.Combine(aside, OptimiserFile), new ModelWeights(moments));
-            }
-
+            if (optimiser is not null) SaveMoments(Path.Combine(aside, OptimiserFile), optimiser);
+            if (ledger is not null) AtomicFile.Write(Path.Combine(aside, LedgerFile), stream => ledger.WriteTo(stream));
             AtomicFile.WriteText(Path.Combine(aside, StateFile), JsonSerializer.Serialize(state, Json));
-            if (Directory.Exists(replaced)) Directory.Delete(replaced, recursive: true);
-            if (Directory.Exists(target)) Directory.Move(target, replaced); // the same step again: it goes when the new one is in its place
-            Directory.Move(aside, target);
-            if (Directory.Exists(replaced)) Directory.Delete(replaced, recursive: true);
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            try
-            {
-                if (Directory.Exists(aside)) Directory.Delete(aside, recursive: true);
-            }
-            catch (Exception cleanup) when (cleanup is IOException or UnauthorizedAccessException)
-            {
-                // What could not be written could not be removed either; the name says it is partial and nobody reads it.
-            }
+        });
 
-            throw new LearnerException(
-                $"Checkpoint {target} could not be written ({e.Message}); earlier checkpoints are whole: free some space and go on with "
-                + "--resume.", e);
-        }
-
-        foreach (var old in List(root).Where(s => s < state.Update).OrderDescending().Skip(keep - 1))
-            Directory.Delete(Path.Combine(root, $"{Prefix}{old}"), recursive: true);
+        var others = folders.Numbers.Where(n => n < state.Update).OrderDescending().Skip(keep.Newest - 1).ToList();
+        var best = others.Select(n => (Number: n, Score: TryScore(folders.PathOf(n)))).Where(c => c.Score is not null)
+            .OrderByDescending(c => c.Score).ThenByDescending(c => c.Number).Take(keep.Best).Select(c => c.Number).ToHashSet();
+        foreach (var old in others.Where(n => !best.Contains(n))) folders.Remove(old);
         return target;
     }
 
-    /// <summary>The newest whole checkpoint of a run, or null.</summary>
-    public static string? FindLatest(string root)
+    /// <summary>Whether a run has a checkpoint, whole or not.</summary>
+    public static bool Any(string root) => new CheckpointFolders(root, Prefix).Numbers.Count > 0;
+
+    /// <summary>The newest whole checkpoint of a run, every byte of it verified, or null when the run has none.</summary>
+    /// <param name="root">The checkpoints folder of a run.</param>
+    /// <param name="warn">Told in a sentence of each newer checkpoint that is damaged and passed over.</param>
+    /// <exception cref="LearnerException">There are checkpoints and none is whole.</exception>
+    public static string? OpenNewest(string root, Action<string> warn) => new CheckpointFolders(root, Prefix).OpenNewest(warn);
+
+    /// <summary>The checkpoint with the highest score and that score; null when none has one.</summary>
+    /// <param name="root">The checkpoints folder of a run.</param>
+    public static (string Folder, double Score)? Best(string root)
     {
-        var steps = List(root).ToList();
-        return steps.Count == 0 ? null : Path.Combine(root, $"{Prefix}{steps.Max()}");
+        var folders = new CheckpointFolders(root, Prefix);
+        (string, double)? best = null;
+        foreach (var folder in folders.Numbers.Select(folders.PathOf))
+        {
+            if (TryScore(folder) is { } score && !(best?.Item2 > score)) best = (folder, score);
+        }
+
+        return best;
     }
 
     /// <summary>Reads the state of a checkpoint.</summary>
@@ -111,6 +112,23 @@ public static class TrainingCheckpoint
         }
     }
 
+    /// <summary>Reads the tasks that were under way; null when the checkpoint has none.</summary>
+    /// <exception cref="LearnerException">The file is malformed.</exception>
+    public static LedgerRecord? LoadLedger(string folder)
+    {
+        var path = Path.Combine(folder, LedgerFile);
+        if (!File.Exists(path)) return null;
+        try
+        {
+            using var stream = File.OpenRead(path);
+            return LedgerRecord.Parser.ParseFrom(stream);
+        }
+        catch (Exception e) when (e is IOException or InvalidProtocolBufferException or UnauthorizedAccessException)
+        {
+            throw new LearnerException($"{path} cannot be read ({e.Message.TrimEnd('.')}): the checkpoint is damaged.", e);
+        }
+    }
+
     /// <summary>Puts the saved moments and step counts into an optimiser.</summary>
     /// <exception cref="LearnerException">They do not fit the model.</exception>
     public static void RestoreOptimiser(string folder, FlatAdamW optimiser, TrainingState state)
@@ -123,6 +141,14 @@ public static class TrainingCheckpoint
                 $"{path} is missing: the checkpoint of update {state.Update} is damaged; remove it to go on from an earlier one.");
         }
 
+        RestoreMoments(path, optimiser);
+        if (state.OptimiserSteps.Count != optimiser.Steps.Length)
+            throw new LearnerException($"{Path.Combine(folder, StateFile)}: optimiser_steps must have {optimiser.Steps.Length} entries.");
+        for (var i = 0; i < optimiser.Steps.Length; i++) optimiser.Steps[i] = state.OptimiserSteps[i];
+    }
+
+    internal static void RestoreMoments(string path, FlatAdamW optimiser)
+    {
         var moments = Safetensors.Read(path).Tensors;
         using var scope = NewDisposeScope();
         using var guard = no_grad();
@@ -137,10 +163,6 @@ public static class TrainingCheckpoint
 
             into.copy_(torch.tensor(saved.Data, dtype: ScalarType.Float32));
         }
-
-        if (state.OptimiserSteps.Count != optimiser.Steps.Length)
-            throw new LearnerException($"{Path.Combine(folder, StateFile)}: optimiser_steps must have {optimiser.Steps.Length} entries.");
-        for (var i = 0; i < optimiser.Steps.Length; i++) optimiser.Steps[i] = state.OptimiserSteps[i];
     }
 
     private static WeightTensor ToManaged(Tensor flat)
@@ -149,9 +171,23 @@ public static class TrainingCheckpoint
         return new WeightTensor([flat.numel()], flat.cpu().data<float>().ToArray());
     }
 
-    private static IEnumerable<long> List(string root) => !Directory.Exists(root)
-        ? []
-        : Directory.EnumerateDirectories(root, $"{Prefix}*").Select(d => Path.GetFileName(d)[Prefix.Length..])
-            .Where(s => s.All(char.IsAsciiDigit) && s.Length is > 0 and < 19)
-            .Select(s => long.Parse(s, System.Globalization.CultureInfo.InvariantCulture));
+    internal static void SaveMoments(string path, FlatAdamW optimiser) => Safetensors.Write(path, new ModelWeights(
+        new SortedDictionary<string, WeightTensor>(StringComparer.Ordinal)
+        {
+            ["exp_avg"] = ToManaged(optimiser.FirstMoment),
+            ["exp_avg_sq"] = ToManaged(optimiser.SecondMoment),
+        }));
+
+    /// <summary>The score of a checkpoint that may be damaged.</summary>
+    private static double? TryScore(string folder)
+    {
+        try
+        {
+            return LoadState(folder).Score;
+        }
+        catch (LearnerException)
+        {
+            return null; // a checkpoint that cannot be read is the best of nothing
+        }
+    }
 }

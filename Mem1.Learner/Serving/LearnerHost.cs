@@ -37,6 +37,8 @@ public sealed record LearnerHostOptions
     public IReadOnlyDictionary<string, ReadOnlyMemory<byte>> RunFiles { get; init; } = new Dictionary<string, ReadOnlyMemory<byte>>();
     /// <summary>Of tokenizer and environment; a worker that was started for others is refused.</summary>
     public long RunFingerprint { get; init; }
+    /// <summary>How many versions older than the weights it trains the oldest token of a trajectory may be.</summary>
+    public int Staleness { get; init; }
 }
 
 /// <summary>The learner's gRPC server: ledger and weights behind Kestrel's HTTP/2.</summary>
@@ -77,7 +79,8 @@ public sealed class LearnerHost : IAsyncDisposable
         if (!IPAddress.TryParse(options.Address, out var bind))
             throw new LearnerException($"The learner cannot listen on \"{options.Address}\": that is not an IP address.");
         var stopping = new CancellationTokenSource();
-        var ledger = new TaskLedger(() => publisher.Version, options.LeaseLimit, options.Limits, TimeProvider.System, options.Discarded);
+        var ledger = new TaskLedger(
+            () => publisher.Version, options.LeaseLimit, options.Limits, TimeProvider.System, options.Discarded, options.Staleness);
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
         builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>
         {

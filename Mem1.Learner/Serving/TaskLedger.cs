@@ -1,68 +1,20 @@
 // Keeps:
 //  * every task is in exactly one state: pending -> leased -> buffered -> consumed, or quarantined; the counts always add up;
 //  * a lease dies with its worker, on return, or by age, and the task is leased again with the same seed; nothing is dropped silently;
-//  * a task is leased only to a worker that has the newest weights in place, so a synchronous batch is sampled under one version;
+//  * a task of a batch that will be trained on at version c is leased only to a worker that has a version of at least c - staleness in
+//    place, so no token of it can be older than the bound; with staleness 0 a batch is sampled under one version. Batches are fixed sets
+//    of tasks, numbered in the order of consumption, so this is the admission formula
+//    (staleness + version + 1) * B - (accepted + running) > 0 task by task, also for tasks that are played again;
+//  * what is older nevertheless is swept when its batch is taken: counted, and played again;
 //  * only the worker that holds a lease can finish or return it; what it sends is checked against the task before it counts;
-//  * results come back in the order the tasks were asked for, whatever order they finished in;
+//  * results come back in the order the tasks were asked for, whatever order they finished in, so fast episodes are not preferred;
 //  * no foreign code runs under the lock but ILeaseTarget's, which only queues.
-using System.Threading.Channels;
-using Mem1.Environments;
 using Mem1.Protocol.V1;
 
 namespace Mem1.Learner;
 
-/// <summary>A task to be played once.</summary>
-/// <param name="Task">What to play; its id is unique within the run.</param>
-/// <param name="Seed">Of everything random in the episode.</param>
-/// <param name="Temperature">0 is greedy.</param>
-/// <param name="TopP">Nucleus mass.</param>
-/// <param name="MaxNewTokens">Per turn.</param>
-/// <param name="Evaluation">Scored, never trained on.</param>
-public sealed record TaskRequest(EnvironmentTask Task, ulong Seed, float Temperature, float TopP, int MaxNewTokens, bool Evaluation)
-{
-    /// <summary>Of what the policy draws, where that differs from <see cref="Seed"/>: episodes of a group differ in it alone.</summary>
-    public ulong? SamplingSeed { get; init; }
-
-    /// <summary>Requests of one batch with the same name here ask for the same task with the same seed; empty without groups.</summary>
-    public string Group { get; init; } = "";
-
-    /// <summary>Tokens of an action that would answer the task rightly, for rewards of memory; empty when nobody needs one.</summary>
-    public int[] RightAnswer { get; init; } = [];
-}
-
-/// <summary>How many tasks are in each state.</summary>
-/// <param name="Pending">Waiting for a worker.</param>
-/// <param name="Leased">Being played.</param>
-/// <param name="Buffered">Complete, waiting for the batch.</param>
-/// <param name="Consumed">Handed to the learner.</param>
-/// <param name="Quarantined">Given up, with evidence.</param>
-public readonly record struct LedgerCounts(int Pending, int Leased, int Buffered, int Consumed, int Quarantined)
-{
-    /// <summary>All tasks ever asked for, but for those of batches that were cancelled: they leave the ledger.</summary>
-    public int Total => Pending + Leased + Buffered + Consumed + Quarantined;
-}
-
-/// <summary>A task that was given up.</summary>
-/// <param name="TaskId">Which.</param>
-/// <param name="Reasons">One sentence per attempt.</param>
-public sealed record QuarantinedTask(string TaskId, IReadOnlyList<string> Reasons);
-
-/// <summary>What the ledger may lease to. Implemented by a worker's session.</summary>
-internal interface ILeaseTarget
-{
-    string WorkerId { get; }
-
-    /// <summary>The newest version the worker has acknowledged; -1 before the first.</summary>
-    long AppliedVersion { get; }
-
-    int Credit { get; }
-
-    /// <summary>Queues a lease and takes one credit, without blocking; false when the session is closing.</summary>
-    bool TrySend(TaskLease lease);
-}
-
 /// <summary>The learner's record of every task. Thread-safe.</summary>
-public sealed class TaskLedger
+public sealed partial class TaskLedger
 {
     /// <summary>
     /// Failures after which a task is quarantined: enough for a worker's death and an environment's hiccup, few enough to end.
@@ -78,27 +30,34 @@ public sealed class TaskLedger
     private readonly Lock _lock = new();
     private readonly TimeProvider _time;
     private readonly TimeSpan _leaseLimit;
-    private readonly Func<long> _requiredVersion;
+    private readonly Func<long> _version;
     private readonly TrajectoryAssembler _assembler;
-    private readonly Dictionary<string, Entry> _entries = new(StringComparer.Ordinal); // pending, leased and buffered tasks
-    private readonly LinkedList<Entry> _pending = new();
+    private readonly Dictionary<string, LedgerEntry> _entries = new(StringComparer.Ordinal); // pending, leased and buffered tasks
+    private readonly LinkedList<LedgerEntry> _pending = new();
     private readonly List<ILeaseTarget> _targets = [];
     private readonly List<QuarantinedTask> _quarantined = [];
     private readonly Dictionary<string, DateTimeOffset> _absentSince = new(StringComparer.Ordinal); // workers whose stream broke
+    private readonly long[] _discarded = new long[Enum.GetValues<DiscardCause>().Length];
     private int _consumed;
 
     /// <summary>Makes an empty ledger.</summary>
-    /// <param name="requiredVersion">The version a worker must have in place to get a lease now.</param>
+    /// <param name="version">The newest version of the weights.</param>
     /// <param name="leaseLimit">Age at which a lease dies.</param>
     /// <param name="limits">What a sub-trajectory may hold.</param>
     /// <param name="time">Clock.</param>
     /// <param name="discarded">How many tokens at the start of a response the next turn's context drops; null for none.</param>
+    /// <param name="staleness">How many versions older than the weights it trains the oldest token of a trajectory may be.</param>
     public TaskLedger(
-        Func<long> requiredVersion, TimeSpan leaseLimit, TrajectoryLimits limits, TimeProvider time, Func<int[], int>? discarded = null)
+        Func<long> version, TimeSpan leaseLimit, TrajectoryLimits limits, TimeProvider time, Func<int[], int>? discarded = null,
+        int staleness = 0)
     {
-        (_requiredVersion, _leaseLimit, _time) = (requiredVersion, leaseLimit, time);
+        ArgumentOutOfRangeException.ThrowIfNegative(staleness);
+        (_version, _leaseLimit, _time, Staleness) = (version, leaseLimit, time, staleness);
         _assembler = new TrajectoryAssembler(limits, discarded);
     }
+
+    /// <summary>How many versions older than the weights it trains the oldest token of a trajectory may be.</summary>
+    public int Staleness { get; }
 
     /// <summary>Counts by state.</summary>
     public LedgerCounts Counts
@@ -126,7 +85,16 @@ public sealed class TaskLedger
         }
     }
 
-    /// <summary>Has tasks played and waits for all of them.</summary>
+    /// <summary>Tries that came to nothing so far, by cause; every cause is there.</summary>
+    public IReadOnlyDictionary<DiscardCause, long> Discarded
+    {
+        get
+        {
+            lock (_lock) return Enum.GetValues<DiscardCause>().ToDictionary(cause => cause, cause => _discarded[(int)cause]);
+        }
+    }
+
+    /// <summary>Has tasks played under the newest weights and waits for all of them.</summary>
     /// <param name="requests">Tasks; their ids must be new.</param>
     /// <param name="progress">Called with the number of finished tasks, one call at a time, never from the ledger's lock.</param>
     /// <param name="cancellationToken">Gives the whole batch up; its tasks leave the ledger.</param>
@@ -135,44 +103,100 @@ public sealed class TaskLedger
     public async Task<IReadOnlyList<Trajectory>> RunAsync(
         IReadOnlyList<TaskRequest> requests, Action<int>? progress, CancellationToken cancellationToken)
     {
-        var batch = new Batch(requests.Count);
-        var mine = requests.Select(request => new Entry(request, batch)).ToList();
+        var batch = Submit(requests, consumedAt: null);
+        try
+        {
+            return await TakeAsync(batch, progress, cancellationToken).ConfigureAwait(false);
+        }
+        finally
+        {
+            Withdraw(batch);
+        }
+    }
+
+    /// <summary>Has tasks played from now on. What a restored checkpoint holds of them is not played again.</summary>
+    /// <param name="requests">Tasks; their ids must be new.</param>
+    /// <param name="consumedAt">
+    /// The version of the weights that the batch will be trained on, at most; null to have it played under the newest weights.
+    /// </param>
+    /// <exception cref="ArgumentException">A task's id is in the ledger already; none of the tasks was taken.</exception>
+    public LedgerBatch Submit(IReadOnlyList<TaskRequest> requests, long? consumedAt)
+    {
+        var batch = new LedgerBatch(requests, consumedAt);
         lock (_lock)
         {
             var ids = new HashSet<string>(StringComparer.Ordinal);
-            if (mine.FirstOrDefault(e => !ids.Add(e.Id) || _entries.ContainsKey(e.Id)) is { } twice)
+            if (batch.Entries.FirstOrDefault(e => !ids.Add(e.Id) || _entries.ContainsKey(e.Id)) is { } twice)
                 throw new ArgumentException($"Task {twice.Id} is already in the ledger.", nameof(requests));
-            foreach (var entry in mine)
+            foreach (var entry in batch.Entries)
             {
+                if (_givenUp.Contains(entry.Id))
+                {
+                    entry.State = EntryState.Quarantined;
+                    batch.Finish();
+                    continue;
+                }
+
                 _entries.Add(entry.Id, entry);
-                entry.Node = _pending.AddLast(entry);
+                Claim(entry);
+                if (entry.State == EntryState.Pending) MakePending(entry);
             }
 
             Dispatch();
         }
 
-        var complete = false;
-        try
+        return batch;
+    }
+
+    /// <summary>Says anew at which version a batch will be trained on: an update that changes no weights moves the batches after it.</summary>
+    /// <param name="batch">Submitted and not taken.</param>
+    /// <param name="version">At most this one.</param>
+    public void Expect(LedgerBatch batch, long version)
+    {
+        lock (_lock)
         {
-            await foreach (var finished in batch.Finished.ReadAllAsync(cancellationToken).ConfigureAwait(false))
-                progress?.Invoke(finished);
-            complete = true;
+            if (batch.ConsumedAt == version) return;
+            batch.ConsumedAt = version;
+            Dispatch();
         }
-        finally
+    }
+
+    /// <summary>Waits until every task of a batch is played or given up, and consumes it. What is past the staleness bound is played again first.</summary>
+    /// <param name="batch">Of <see cref="Submit"/>, not taken yet.</param>
+    /// <param name="progress">Called with the number of finished tasks, one call at a time, never from the ledger's lock.</param>
+    /// <param name="cancellationToken">Ends the wait; the batch stays in the ledger.</param>
+    /// <returns>The trajectories in the order of the requests; quarantined tasks are missing.</returns>
+    public async Task<IReadOnlyList<Trajectory>> TakeAsync(LedgerBatch batch, Action<int>? progress, CancellationToken cancellationToken)
+    {
+        while (true)
         {
+            List<Trajectory>? consumed = null;
             lock (_lock)
             {
-                foreach (var entry in mine)
-                {
-                    if (_entries.Remove(entry.Id) && complete) _consumed++;
-                    if (entry.Node is { } node) _pending.Remove(node);
-                    entry.Node = null;
-                    if (entry.State == EntryState.Leased) _assembler.Forget(entry.Id, entry.Attempt);
-                }
+                if (batch.Done == batch.Size && !Sweep(batch)) consumed = Consume(batch);
+            }
+
+            while (batch.Finished.TryRead(out var finished)) progress?.Invoke(finished);
+            if (consumed is not null) return consumed;
+            var next = await batch.Finished.ReadAsync(cancellationToken).ConfigureAwait(false);
+            progress?.Invoke(next);
+        }
+    }
+
+    /// <summary>Takes the tasks of a batch that are not consumed out of the ledger. What workers still send for them is forgotten.</summary>
+    /// <param name="batch">Of <see cref="Submit"/>.</param>
+    public void Withdraw(LedgerBatch batch)
+    {
+        lock (_lock)
+        {
+            foreach (var entry in batch.Entries)
+            {
+                if (!_entries.Remove(entry.Id)) continue;
+                if (entry.Node is { } node) _pending.Remove(node);
+                entry.Node = null;
+                if (entry.State == EntryState.Leased) _assembler.Forget(entry.Id, entry.Attempt);
             }
         }
-
-        return [.. mine.Where(e => e.Trajectory is not null).Select(e => e.Trajectory!)];
     }
 
     /// <summary>
@@ -188,21 +212,22 @@ public sealed class TaskLedger
             if (Leased(workerId, sub.EpisodeId, sub.Attempt) is not { } entry) return;
             if (entry.Contradiction(sub) is { } contradiction)
             {
-                Fail(entry, contradiction);
+                Fail(entry, contradiction, DiscardCause.Rejected);
                 return;
             }
 
-            var result = _assembler.Add(sub, _requiredVersion());
+            var result = _assembler.Add(sub, _version());
             switch (result.Outcome)
             {
+                case AssemblyOutcome.Buffered:
+                    entry.Turns.Add(sub);
+                    break;
                 case AssemblyOutcome.Completed:
-                    entry.Trajectory = result.Trajectory! with { Group = entry.Group, RightAnswer = entry.RightAnswer };
-                    entry.State = EntryState.Buffered;
-                    entry.Holder = null;
-                    entry.Batch.Finish();
+                    entry.Turns.Add(sub);
+                    Buffer(entry, result.Trajectory!);
                     break;
                 case AssemblyOutcome.Rejected:
-                    Fail(entry, result.Reason!);
+                    Fail(entry, result.Reason!, DiscardCause.Rejected);
                     break;
             }
         }
@@ -217,7 +242,19 @@ public sealed class TaskLedger
     {
         lock (_lock)
         {
-            if (Leased(workerId, episodeId, attempt) is { } entry) Fail(entry, reason);
+            if (Leased(workerId, episodeId, attempt) is not { } entry) return;
+            if (entry.PrefixTurns == 0 || entry.Turns.Count > entry.PrefixTurns)
+            {
+                Fail(entry, reason, DiscardCause.Returned);
+                return;
+            }
+
+            // It was to go on from turns of an earlier try and did not: that may lie in these turns, so it costs the task no failure.
+            DropTurns(entry, DiscardCause.Unresumable);
+            _assembler.Forget(entry.Id, entry.Attempt);
+            entry.Holder = null;
+            MakePending(entry);
+            Dispatch();
         }
     }
 
@@ -231,9 +268,9 @@ public sealed class TaskLedger
             {
                 var worker = entry.Holder!.WorkerId;
                 if (now - entry.LeasedAt > _leaseLimit)
-                    Fail(entry, $"The lease of worker {worker} ran out after {_leaseLimit.TotalSeconds:0} s.");
+                    Fail(entry, $"The lease of worker {worker} ran out after {_leaseLimit.TotalSeconds:0} s.", DiscardCause.Expired);
                 else if (_absentSince.TryGetValue(worker, out var since) && now - since > AbsenceLimit)
-                    Fail(entry, $"Worker {worker} has been gone for more than {AbsenceLimit.TotalSeconds:0} s.");
+                    Fail(entry, $"Worker {worker} has been gone for more than {AbsenceLimit.TotalSeconds:0} s.", DiscardCause.WorkerGone);
             }
 
             // Past the limit an absent worker holds nothing any more; it may never come back under its name.
@@ -290,23 +327,23 @@ public sealed class TaskLedger
                 return;
             }
 
-            foreach (var entry in LeasesOf(target.WorkerId)) Fail(entry, reason);
+            foreach (var entry in LeasesOf(target.WorkerId)) Fail(entry, reason, DiscardCause.WorkerGone);
         }
     }
 
     private void Dispatch()
     {
-        var required = _requiredVersion();
         while (_pending.First is { Value: var entry } node)
         {
             // A worker that has not failed at the task before one that has; among those the one with the most free places, so that batches
-            // spread evenly.
-            var target = _targets.Where(t => t.Credit > 0 && t.AppliedVersion == required)
+            // spread evenly. Tasks are pending in the order of their batches: where the first cannot go, no later one can.
+            var target = _targets.Where(t => t.Credit > 0 && Admits(entry.Batch, t.AppliedVersion))
                 .MaxBy(t => (!entry.FailedOn.Contains(t.WorkerId), t.Credit));
             if (target is null) return;
             entry.Attempt++;
-            if (!target.TrySend(entry.ToLease()))
+            if (!target.TrySend(Lease(entry)))
             {
+                _assembler.Forget(entry.Id, entry.Attempt);
                 entry.Attempt--;
                 _targets.Remove(target);
                 continue;
@@ -317,25 +354,93 @@ public sealed class TaskLedger
         }
     }
 
+    /// <summary>Whether tokens of a version, and of those after it, are within the bound when a batch is trained on.</summary>
+    private bool Admits(LedgerBatch batch, long version) => batch.ConsumedAt is { } at
+        ? at - version <= Staleness && version <= _version()
+        : version == _version();
+
+    /// <summary>The lease of the next try, with the turns it goes on from, which the assembler takes for turns of this try.</summary>
+    private TaskLease Lease(LedgerEntry entry)
+    {
+        var inOrder = entry.Turns.Select(t => t.Turn).SequenceEqual(Enumerable.Range(0, entry.Turns.Count));
+        if (entry.Turns.Count > 0 && !(inOrder && Admits(entry.Batch, entry.OldestVersion()))) DropTurns(entry, DiscardCause.Unresumable);
+        var lease = entry.Terms();
+        for (var i = 0; i < entry.Turns.Count; i++)
+        {
+            // A copy: the message of an earlier lease may still be on its way to the wire.
+            var turn = entry.Turns[i] = entry.Turns[i].Clone();
+            turn.Attempt = entry.Attempt;
+            lease.Prefix.Add(turn);
+            _assembler.Add(turn, _version());
+        }
+
+        entry.PrefixTurns = entry.Turns.Count;
+        return lease;
+    }
+
+    private static void Buffer(LedgerEntry entry, Trajectory trajectory)
+    {
+        entry.Trajectory = trajectory with { Group = entry.Group, RightAnswer = entry.RightAnswer };
+        entry.State = EntryState.Buffered;
+        entry.Holder = null;
+        entry.Batch.Finish();
+    }
+
+    /// <summary>Sends what has become too old back to be played again.</summary>
+    /// <returns>Whether there was any.</returns>
+    private bool Sweep(LedgerBatch batch)
+    {
+        if (batch.ConsumedAt is null) return false;
+        var bound = _version() - Staleness;
+        var stale = batch.Entries.Where(e => e.Trajectory is { } t && t.OldestVersion < bound).ToList();
+        foreach (var entry in stale)
+        {
+            DropTurns(entry, DiscardCause.Stale);
+            entry.Trajectory = null;
+            batch.Unfinish();
+            MakePending(entry);
+        }
+
+        if (stale.Count > 0) Dispatch();
+        return stale.Count > 0;
+    }
+
+    private List<Trajectory> Consume(LedgerBatch batch)
+    {
+        foreach (var entry in batch.Entries.Where(e => _entries.Remove(e.Id))) _consumed++;
+        return [.. batch.Entries.Where(e => e.Trajectory is not null).Select(e => e.Trajectory!)];
+    }
+
+    private void DropTurns(LedgerEntry entry, DiscardCause cause)
+    {
+        entry.Turns.Clear();
+        entry.PrefixTurns = 0;
+        _discarded[(int)cause]++;
+    }
+
     /// <summary>A copy, so that its entries may change state meanwhile.</summary>
-    private List<Entry> LeasesOf(string workerId) =>
+    private List<LedgerEntry> LeasesOf(string workerId) =>
         [.. _entries.Values.Where(e => e.State == EntryState.Leased && e.Holder!.WorkerId == workerId)];
 
     /// <summary>The entry of a lease that a worker holds, or null.</summary>
-    private Entry? Leased(string workerId, string episodeId, int attempt) =>
+    private LedgerEntry? Leased(string workerId, string episodeId, int attempt) =>
         _entries.TryGetValue(episodeId, out var entry) && entry.State == EntryState.Leased && entry.Attempt == attempt
             && entry.Holder!.WorkerId == workerId ? entry : null;
 
-    private void Fail(Entry entry, string reason)
+    private void Fail(LedgerEntry entry, string reason, DiscardCause cause)
     {
         _assembler.Forget(entry.Id, entry.Attempt);
+        _discarded[(int)cause]++;
         entry.Reasons.Add(reason.Length <= MaxReasonLength ? reason : reason[..MaxReasonLength]);
         entry.FailedOn.Add(entry.Holder!.WorkerId);
         entry.Holder = null;
+        // A worker's end says nothing against the turns it has sent; any other failure may be their doing.
+        if (cause != DiscardCause.WorkerGone) entry.Turns.Clear();
         if (entry.Reasons.Count >= MaxAttempts)
         {
             _entries.Remove(entry.Id);
             entry.State = EntryState.Quarantined;
+            entry.Turns.Clear();
             _quarantined.Add(new QuarantinedTask(entry.Id, entry.Reasons));
             entry.Batch.Finish();
             return;
@@ -345,94 +450,12 @@ public sealed class TaskLedger
         Dispatch();
     }
 
-    private void MakePending(Entry entry)
+    /// <summary>Puts a task behind those of its own batch and of the batches before it.</summary>
+    private void MakePending(LedgerEntry entry)
     {
         entry.State = EntryState.Pending;
-        entry.Node = _pending.AddLast(entry);
-    }
-
-    private enum EntryState
-    {
-        Pending,
-        Leased,
-        Buffered,
-        Quarantined,
-    }
-
-    private sealed class Entry(TaskRequest request, Batch batch)
-    {
-        public string Id => request.Task.Id;
-        public string Group => request.Group;
-        public int[] RightAnswer => request.RightAnswer;
-        public Batch Batch { get; } = batch;
-        public EntryState State { get; set; }
-        public int Attempt { get; set; }
-        public ILeaseTarget? Holder { get; set; }
-        public DateTimeOffset LeasedAt { get; set; }
-        public LinkedListNode<Entry>? Node { get; set; }
-        public Trajectory? Trajectory { get; set; }
-        public List<string> Reasons { get; } = [];
-        public HashSet<string> FailedOn { get; } = new(StringComparer.Ordinal);
-
-        /// <summary>What a turn says that its lease does not; null when they agree.</summary>
-        public string? Contradiction(SubTrajectory sub)
-        {
-            var where = $"Sub-trajectory {sub.EpisodeId}/{sub.Turn}";
-            if (sub.TaskId != Id) return $"{where} names another task than its lease.";
-            if (sub.Evaluation != request.Evaluation) return $"{where} takes a training episode for an evaluation, or the other way round.";
-            if (sub.Outcome is { } outcome && outcome.ExactMatch.Count != request.Task.Objectives.Count)
-                return $"{where} scores {outcome.ExactMatch.Count} objectives of a task that has {request.Task.Objectives.Count}.";
-            return null;
-        }
-
-        public TaskLease ToLease()
-        {
-            var body = new TaskBody { Environment = request.Task.Environment };
-            foreach (var o in request.Task.Objectives)
-            {
-                var objective = new ObjectiveBody { Id = o.Id, Question = o.Question };
-                objective.GoldenAnswers.AddRange(o.GoldenAnswers);
-                body.Objectives.Add(objective);
-            }
-
-            var lease = new TaskLease
-            {
-                TaskId = Id,
-                EpisodeId = Id,
-                Attempt = Attempt,
-                Seed = request.Seed,
-                Task = body,
-                Sampling = new SamplingParameters
-                {
-                    Temperature = request.Temperature, TopP = request.TopP, MaxNewTokens = request.MaxNewTokens,
-                },
-                Evaluation = request.Evaluation,
-            };
-            if (request.SamplingSeed is { } seed) lease.SamplingSeed = seed;
-            return lease;
-        }
-    }
-
-    private sealed class Batch
-    {
-        // One number per finished task, so that whoever waits can report each of them outside the lock. Never longer than the batch.
-        private readonly Channel<int> _finished = Channel.CreateUnbounded<int>(new UnboundedChannelOptions { SingleReader = true });
-        private readonly int _size;
-        private int _count;
-
-        public Batch(int size)
-        {
-            _size = size;
-            if (size == 0) _finished.Writer.Complete();
-        }
-
-        /// <summary>How many tasks are finished, each time one is; ends with the last.</summary>
-        public ChannelReader<int> Finished => _finished.Reader;
-
-        public void Finish()
-        {
-            _finished.Writer.TryWrite(++_count);
-            if (_count == _size) _finished.Writer.Complete();
-        }
+        var before = _pending.Last;
+        while (before is not null && before.Value.Batch.ConsumedAt > entry.Batch.ConsumedAt) before = before.Previous;
+        entry.Node = before is null ? _pending.AddFirst(entry) : _pending.AddAfter(before, entry);
     }
 }

@@ -105,6 +105,7 @@ internal sealed class Rig : IAsyncDisposable
                 Segments = { new Segment { Kind = SegmentKind.Prompt, Tokens = { prompt } } },
                 Observation = { information },
                 End = ends ? EndReason.Answered : EndReason.Unspecified,
+                ResponseEnd = ResponseEnd.Stop,
             };
             if (last is { } kept)
             {

@@ -162,10 +162,11 @@ public sealed class PpoTrainerTests
                 for (var u = 1; u <= 2; u++) first.Update(batch, u, u - 1);
                 TrainingCheckpoint.Save(
                     root, new Checkpoint(shape, first.Model.Parameters.Snapshot(policyOnly: false), null), first.Optimiser,
-                    new TrainingState { Update = 2, PolicyVersion = 2, OptimiserSteps = [.. first.Optimiser.Steps] }, keep: 2);
+                    new TrainingState { Update = 2, PolicyVersion = 2, OptimiserSteps = [.. first.Optimiser.Steps] },
+                    new CheckpointRetention(2));
             }
 
-            var folder = TrainingCheckpoint.FindLatest(root)!;
+            var folder = TrainingCheckpoint.OpenNewest(root, Assert.Fail)!;
             var loaded = Checkpoint.Load(folder);
             using var second = NewTrainer(loaded.Config, loaded.Weights, options);
             var state = TrainingCheckpoint.LoadState(folder);

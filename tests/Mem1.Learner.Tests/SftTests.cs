@@ -224,10 +224,10 @@ public sealed class SftTests : IDisposable
             for (var step = 0; step < 3; step++) trainer.Step(step);
             TrainingCheckpoint.Save(
                 root, new Checkpoint(shape, trainer.Model.Parameters.Snapshot(policyOnly: false), null), trainer.Optimiser,
-                new TrainingState { Update = 3, PolicyVersion = 0, OptimiserSteps = [.. trainer.Optimiser.Steps] }, keep: 1);
+                new TrainingState { Update = 3, PolicyVersion = 0, OptimiserSteps = [.. trainer.Optimiser.Steps] }, new CheckpointRetention(1));
         }
 
-        var latest = TrainingCheckpoint.FindLatest(root)!;
+        var latest = TrainingCheckpoint.OpenNewest(root, Assert.Fail)!;
         using (var trainer = Trainer(shape, options, Checkpoint.Load(latest).Weights))
         {
             TrainingCheckpoint.RestoreOptimiser(latest, trainer.Optimiser, TrainingCheckpoint.LoadState(latest));

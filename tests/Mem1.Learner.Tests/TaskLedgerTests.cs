@@ -290,33 +290,5 @@ public sealed class TaskLedgerTests
         [.. Enumerable.Range(0, count).Select(i => new TaskRequest(
             new EnvironmentTask($"t{i}", [new Objective("o", "q", ["a"])]), (ulong)(100 + i), 1, 1, 8, false))];
 
-    private static void Play(TaskLedger ledger, FakeWorker worker, TaskLease lease)
-    {
-        var trajectory = TestData.Trajectory(new Random((int)lease.Seed), 31, 2, lease.EpisodeId) with { TaskId = lease.TaskId };
-        foreach (var sub in TrajectoryAssemblerTests.ToMessages(trajectory, lease.Attempt)) ledger.Add(worker.WorkerId, sub);
-    }
-
-    private sealed class FakeWorker(string id, int credit) : ILeaseTarget
-    {
-        public List<TaskLease> Leases { get; } = [];
-
-        public string WorkerId => id;
-
-        public long AppliedVersion { get; set; }
-
-        public int Credit => credit - Leases.Count;
-
-        public bool TrySend(TaskLease lease)
-        {
-            Leases.Add(lease);
-            return true;
-        }
-    }
-
-    private sealed class ManualTime : TimeProvider
-    {
-        public DateTimeOffset Now { get; set; } = DateTimeOffset.UnixEpoch;
-
-        public override DateTimeOffset GetUtcNow() => Now;
-    }
+    private static void Play(TaskLedger ledger, FakeWorker worker, TaskLease lease) => worker.Play(ledger, lease);
 }

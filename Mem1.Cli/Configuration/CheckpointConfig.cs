@@ -1,0 +1,25 @@
+namespace Mem1.Cli.Configuration;
+
+/// <summary>What is kept on disk.</summary>
+public sealed record CheckpointConfig
+{
+    /// <summary>Updates between checkpoints; the last update and an interruption always write one.</summary>
+    public int Every { get; init; } = 10;
+    /// <summary>How many checkpoints are kept.</summary>
+    public int Keep { get; init; } = 2;
+    /// <summary>How many more are kept for being the best by mean reward since the checkpoint before; 0 keeps the newest alone.</summary>
+    public int KeepBest { get; init; } = 1;
+    /// <summary>Episodes of each update whose text goes to trajectories.jsonl.</summary>
+    public int SampledTrajectories { get; init; } = 2;
+
+    /// <summary>Every contradiction, a sentence each.</summary>
+    public IReadOnlyList<string> Validate()
+    {
+        var errors = new List<string>();
+        if (Every < 1) errors.Add($"checkpoint.every is {Every}; it must be at least 1.");
+        if (Keep < 1) errors.Add($"checkpoint.keep is {Keep}; it must be at least 1.");
+        if (KeepBest < 0) errors.Add($"checkpoint.keep_best is {KeepBest}; it must not be negative.");
+        if (SampledTrajectories < 0) errors.Add($"checkpoint.sampled_trajectories is {SampledTrajectories}; it must not be negative.");
+        return errors;
+    }
+}

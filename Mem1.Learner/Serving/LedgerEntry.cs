@@ -1,0 +1,77 @@
+// Keeps: what a task's lease says never changes between tries but for the number of the try and the turns it goes on from.
+using Mem1.Protocol.V1;
+
+namespace Mem1.Learner;
+
+internal enum EntryState
+{
+    Pending,
+    Leased,
+    Buffered,
+    Quarantined,
+}
+
+/// <summary>A task in the ledger. Guarded by the ledger's lock.</summary>
+internal sealed class LedgerEntry(TaskRequest request, LedgerBatch batch)
+{
+    public string Id => request.Task.Id;
+    public string Group => request.Group;
+    public int[] RightAnswer => request.RightAnswer;
+    public LedgerBatch Batch { get; } = batch;
+    public EntryState State { get; set; }
+    public int Attempt { get; set; }
+    public ILeaseTarget? Holder { get; set; }
+    public DateTimeOffset LeasedAt { get; set; }
+    public LinkedListNode<LedgerEntry>? Node { get; set; }
+    public Trajectory? Trajectory { get; set; }
+    public List<string> Reasons { get; } = [];
+    public HashSet<string> FailedOn { get; } = new(StringComparer.Ordinal);
+
+    /// <summary>The turns held of the last try, in the order they came.</summary>
+    public List<SubTrajectory> Turns { get; } = [];
+
+    /// <summary>How many of <see cref="Turns"/> the last lease went on from.</summary>
+    public int PrefixTurns { get; set; }
+
+    /// <summary>What a turn says that its lease does not; null when they agree.</summary>
+    public string? Contradiction(SubTrajectory sub)
+    {
+        var where = $"Sub-trajectory {sub.EpisodeId}/{sub.Turn}";
+        if (sub.TaskId != Id) return $"{where} names another task than its lease.";
+        if (sub.Evaluation != request.Evaluation) return $"{where} takes a training episode for an evaluation, or the other way round.";
+        if (sub.Outcome is { } outcome && outcome.ExactMatch.Count != request.Task.Objectives.Count)
+            return $"{where} scores {outcome.ExactMatch.Count} objectives of a task that has {request.Task.Objectives.Count}.";
+        return null;
+    }
+
+    /// <summary>The oldest version of the turns held; beyond every version when there are none.</summary>
+    public long OldestVersion() => Turns.SelectMany(t => t.PolicyVersions).DefaultIfEmpty(long.MaxValue).Min();
+
+    /// <summary>The lease without the turns it goes on from.</summary>
+    public TaskLease Terms()
+    {
+        var body = new TaskBody { Environment = request.Task.Environment };
+        foreach (var o in request.Task.Objectives)
+        {
+            var objective = new ObjectiveBody { Id = o.Id, Question = o.Question };
+            objective.GoldenAnswers.AddRange(o.GoldenAnswers);
+            body.Objectives.Add(objective);
+        }
+
+        var lease = new TaskLease
+        {
+            TaskId = Id,
+            EpisodeId = Id,
+            Attempt = Attempt,
+            Seed = request.Seed,
+            Task = body,
+            Sampling = new SamplingParameters
+            {
+                Temperature = request.Temperature, TopP = request.TopP, MaxNewTokens = request.MaxNewTokens,
+            },
+            Evaluation = request.Evaluation,
+        };
+        if (request.SamplingSeed is { } seed) lease.SamplingSeed = seed;
+        return lease;
+    }
+}
