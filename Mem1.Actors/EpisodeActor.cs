@@ -134,6 +134,7 @@ internal sealed partial class EpisodeActor : ReceiveActor, IWithTimers
     {
         var asked = _lease.Sampling;
         var limit = Math.Min(Math.Min(asked.MaxNewTokens, _options.MaxNewTokens), _history?.Room ?? _context.Room);
+        _services.Telemetry.Board.Enter(Self.Path.Name, "generating", _context.Turn);
         _generationStart = _services.Time.GetTimestamp();
         _policy.Tell(new Generate(
             ++_tag,
@@ -158,6 +159,7 @@ internal sealed partial class EpisodeActor : ReceiveActor, IWithTimers
                 $"The engine returned {count} tokens, {result.LogProbs.Length} log-probs and " +
                 $"{result.PolicyVersions.Length} versions.");
         }
+        _services.Telemetry.Board.Generated(Self.Path.Name, result.PolicyVersions[^1]);
         TakeResponse(result);
     }
 
@@ -171,6 +173,7 @@ internal sealed partial class EpisodeActor : ReceiveActor, IWithTimers
     // 4. The observation: the environment takes the response's text. A call that throws is tried again with the same response.
     private void CallEnvironment()
     {
+        _services.Telemetry.Board.Enter(Self.Path.Name, "environment", _context?.Turn ?? 0);
         _environmentStart = _services.Time.GetTimestamp();
         if (_response is null)
         {
@@ -215,6 +218,7 @@ internal sealed partial class EpisodeActor : ReceiveActor, IWithTimers
         {
             Advance(keptState, keptAction, information);
         }
+        _services.Telemetry.Board.Enter(Self.Path.Name, "waiting", turn.Turn);
         _uplink.Tell(new TurnPlayed(turn));
 
         bool NextFits(int observed) => _context.NextFits(keptState.Length + keptAction.Length, observed)

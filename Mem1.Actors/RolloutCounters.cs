@@ -83,6 +83,9 @@ internal sealed class RolloutTelemetry : IDisposable
         _meter.CreateObservableCounter(RolloutInstruments.WeightsFailures, () => Volatile.Read(ref _weightsFailures));
     }
 
+    /// <summary>What the worker's actors do.</summary>
+    public ActorBoard Board { get; } = new();
+
     public int Running => (int)Volatile.Read(ref _running);
 
     public long GeneratedTokens => Volatile.Read(ref _tokens);

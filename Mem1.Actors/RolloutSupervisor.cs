@@ -89,6 +89,9 @@ internal sealed partial class RolloutSupervisor : ReceiveActor, IWithTimers
         _uplink = Context.ActorOf(
             On(_services.SharedDispatcher, Props.Create(() => new UplinkActor(uplinkMemory, uplinkServices, policy))),
             ChildNames.Uplink);
+        _telemetry.Board.Started("", "supervisor");
+        _telemetry.Board.Started(ChildNames.Policy, "policy");
+        _telemetry.Board.Started(ChildNames.Uplink, "uplink");
         Context.Watch(_policy);
         Context.Watch(_uplink);
     }
@@ -122,9 +125,10 @@ internal sealed partial class RolloutSupervisor : ReceiveActor, IWithTimers
         }
 
         var (services, policy, uplink) = (_services.Episodes, _policy, _uplink);
+        var name = $"episode-{_nextEpisode++}";
+        _telemetry.Board.Started(name, "episode", lease.EpisodeId, lease.Attempt);
         var actor = Context.ActorOf(
-            On(_services.SharedDispatcher, Props.Create(() => new EpisodeActor(lease, services, policy, uplink))),
-            $"episode-{_nextEpisode++}");
+            On(_services.SharedDispatcher, Props.Create(() => new EpisodeActor(lease, services, policy, uplink))), name);
         Context.Watch(actor);
         _episodes.Add(actor, new Episode(LeaseKey.Of(lease)));
         _telemetry.EpisodeStarted();
@@ -150,6 +154,7 @@ internal sealed partial class RolloutSupervisor : ReceiveActor, IWithTimers
             if (reason is not null)
                 LogReturned(_log, episode.Lease.EpisodeId, episode.Lease.Attempt, reason);
             _telemetry.EpisodeEnded(returned: reason is not null);
+            _telemetry.Board.Stopped(child.Path.Name, reason is null ? "finished" : "returned");
             _uplink.Tell(new LeaseReleased(episode.Lease, reason));
             LeaveIfDone();
         }
@@ -166,6 +171,7 @@ internal sealed partial class RolloutSupervisor : ReceiveActor, IWithTimers
     private void OnFailure(IActorRef child, ChildRole role, Exception cause)
     {
         _telemetry.Crashed(role);
+        _telemetry.Board.Failed(child.Path.Name, cause, restarts: RolloutSupervision.Decide(role, cause) == Directive.Restart);
         _lastFailure[role] = cause;
         LogCrashed(_log, cause, role, child.Path.Name);
         if (_episodes.TryGetValue(child, out var episode))

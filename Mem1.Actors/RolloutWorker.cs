@@ -44,8 +44,9 @@ public sealed class RolloutWorker : IAsyncDisposable
     private readonly IActorRef _supervisor;
     private readonly RolloutTelemetry _telemetry;
 
-    private RolloutWorker(IActorRef supervisor, RolloutTelemetry telemetry, Task completion)
+    private RolloutWorker(string workerId, IActorRef supervisor, RolloutTelemetry telemetry, Task completion)
     {
+        WorkerId = workerId;
         _supervisor = supervisor;
         _telemetry = telemetry;
         Completion = completion;
@@ -59,6 +60,12 @@ public sealed class RolloutWorker : IAsyncDisposable
 
     /// <summary>What the worker has done so far.</summary>
     public RolloutCounters Counters => _telemetry.Snapshot();
+
+    /// <summary>The worker's name.</summary>
+    public string WorkerId { get; }
+
+    /// <summary>Its actors: the supervisor, the policy, the uplink, and the episodes that run or have ended lately.</summary>
+    public IReadOnlyList<ActorStatus> Actors => _telemetry.Board.Snapshot();
 
     /// <summary>Starts a worker. It returns at once; the worker connects, and reconnects, on its own.</summary>
     /// <param name="options">Settings.</param>
@@ -118,7 +125,8 @@ public sealed class RolloutWorker : IAsyncDisposable
         var system = ActorSystem.Create("mem1-rollout", Settings);
         var props = Props.Create(() => new RolloutSupervisor(services));
         var supervisor = system.ActorOf(options.Serial ? props.WithDispatcher(SerialDispatcher) : props, "rollout");
-        return Task.FromResult(new RolloutWorker(supervisor, telemetry, RunAsync(system, channel, telemetry, completion.Task)));
+        return Task.FromResult(new RolloutWorker(
+            options.WorkerId, supervisor, telemetry, RunAsync(system, channel, telemetry, completion.Task)));
     }
 
     /// <summary>Stops the worker and waits until it has left.</summary>

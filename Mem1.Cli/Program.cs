@@ -2,6 +2,7 @@
 using System.CommandLine;
 using Mem1.Actors;
 using Mem1.Cli.Commands;
+using Mem1.Dashboard;
 using Mem1.Environments;
 using Mem1.Learner;
 using Mem1.Model.Checkpoints;
@@ -26,6 +27,7 @@ internal static class Program
               ./mem1 train --corpus C.jsonl --tasks T.jsonl
               ./mem1 learner                    train with workers elsewhere: ./mem1 rollout --learner 127.0.0.1:5050
               ./mem1 sft --data CHATS.jsonl --model FOLDER
+              ./mem1 dashboard --demo           look at a run in a browser; mem1 train has its own
               ./mem1 data convert --from squad --input train.json --corpus C.jsonl --tasks T.jsonl
               ./mem1 bench learner              updates per second and memory, against a dense mask and python3-torch
               ./mem1 replay FILE                where a run that diverged first left the numbers
@@ -37,6 +39,7 @@ internal static class Program
             TrainCommand.CreateLearner(),
             RolloutCommand.Create(),
             SftCommand.Create(),
+            DashboardCommand.Create(),
             DataCommand.Create(),
             RetrieverCommand.Create(),
             BenchCommand.Create(),
@@ -72,7 +75,7 @@ internal static class Program
 
     private static string? Mendable(Exception e) => e switch
     {
-        UserErrorException or LearnerException or DataFormatException or CheckpointException or RolloutWorkerException => e.Message,
+        UserErrorException or DashboardException or LearnerException or DataFormatException or CheckpointException or RolloutWorkerException => e.Message,
         DllNotFoundException or TypeInitializationException { InnerException: DllNotFoundException } => (e.InnerException ?? e).Message,
         // How TorchSharp says that libtorch cannot be loaded; a trace of the paths it tried may follow.
         NotSupportedException when e.Message.Contains("libtorch", StringComparison.Ordinal) => e.Message.Split('\n')[0],

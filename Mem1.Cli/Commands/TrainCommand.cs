@@ -124,6 +124,8 @@ internal static class TrainCommand
             HelpName = "ADDRESS:PORT",
             DefaultValueFactory = _ => StandardListen,
         };
+        var noDashboard = new Option<bool>("--no-dashboard") { Description = "No dashboard" };
+        var dashboardPort = DashboardCommand.PortOption("--dashboard-port");
         var learners = new Option<int?>("--learners")
         {
             Description = "Learner processes on this machine that share every update", HelpName = "N",
@@ -140,7 +142,7 @@ internal static class TrainCommand
         var command = new Command(commandName, description)
         {
             config, set, name, runs, resume, updates, seed, serial, scratch, cloneOnly, quick, corpus, tasks, env, recording, replay,
-            json, learners, rank, world, rendezvous,
+            json, learners, rank, world, rendezvous, noDashboard, dashboardPort,
         };
         if (apart) command.Add(listen);
         // On a thread of its own: gradient mode, dispose scopes and the count of live tensors belong to it. It must not block this one
@@ -196,16 +198,21 @@ internal static class TrainCommand
                     parse.GetValue(tasks)?.FullName, parse.GetValue(env)?.FullName, parse.GetValue(quick), parse.GetValue(scratch));
             run = run with { Environment = Recorded(run.Environment, parse.GetValue(replay), parse.GetValue(recording)?.FullName) };
             Require(run);
-            using var reporter = Reporters.Create(
+            using var reporter = new DashboardReporter(Reporters.Create(
                 parse.GetValue(json),
-                Enumerable.Range(run.Environment.LeastObjectives(), run.Environment.MostObjectives() - run.Environment.LeastObjectives() + 1));
+                Enumerable.Range(run.Environment.LeastObjectives(), run.Environment.MostObjectives() - run.Environment.LeastObjectives() + 1)));
+            var dashboard = parse.GetValue(noDashboard) ? (int?)null : parse.GetValue(dashboardPort);
             if (folder is not null)
+            {
+                using var page = DashboardCommand.Inside(reporter, folder.FullPath, dashboard);
                 return new TrainRun(run, given, folder, reporter, resume: true, parse.GetValue(cloneOnly), placement).Run(cancellationToken);
+            }
 
             using var made = RunFolder.Create(runsFolder, run.Name, chosen: parse.GetValue(name) is not null);
             try
             {
                 made.WriteConfig(run);
+                using var page = DashboardCommand.Inside(reporter, made.FullPath, dashboard);
                 return new TrainRun(run, given, made, reporter, resume: false, parse.GetValue(cloneOnly), placement).Run(cancellationToken);
             }
             catch

@@ -1,3 +1,4 @@
+using Mem1.Cli.Training;
 using Mem1.Learner;
 
 namespace Mem1.Cli.Output;
@@ -15,6 +16,11 @@ internal interface IRunReporter : IDisposable
 
     /// <summary>A phase begins ("cloning", "evaluating", ...).</summary>
     void Phase(string what);
+
+    /// <summary>The learner serves; the session may be looked at from any thread, also after its end.</summary>
+    void Serving(RunSession session)
+    {
+    }
 
     /// <summary>Progress of the phase, with the share done in [0, 1] and a few words.</summary>
     void Progress(double share, string detail);

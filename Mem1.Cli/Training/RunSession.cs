@@ -12,12 +12,14 @@ internal sealed class RunSession : IDisposable
 {
     private readonly LearnerHost _host;
     private readonly RolloutWorker? _worker;
+    private readonly WeightPublisher _publisher;
     private readonly CancellationTokenSource _ended;
 
     public RunSession(
         RunConfig config, DecoderConfig shape, IEnvironmentFactory environments, ITokenizer tokenizer, WeightPublisher publisher,
         long fingerprint, ILoggerFactory? loggers, CancellationToken cancellationToken)
     {
+        _publisher = publisher;
         _host = LearnerHost.StartAsync(
             new LearnerHostOptions
             {
@@ -59,6 +61,15 @@ internal sealed class RunSession : IDisposable
     }
 
     public TaskLedger Ledger => _host.Ledger;
+
+    /// <summary>The workers that are connected.</summary>
+    public IReadOnlyList<WorkerStatus> Workers => _host.Workers;
+
+    /// <summary>The worker of this process; null when workers come from elsewhere.</summary>
+    public RolloutWorker? LocalWorker => _worker;
+
+    /// <summary>Newest version of the policy.</summary>
+    public long PolicyVersion => _publisher.Version;
 
     /// <summary>Where workers of other processes find the learner.</summary>
     public Uri Address => _host.Address;

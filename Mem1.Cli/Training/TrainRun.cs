@@ -218,6 +218,7 @@ internal sealed class TrainRun(
         using var loggers = config.Rollout.LocalWorker ? null : Logs.ToStandardError(json: reporter.IsForMachines, LogLevel.Warning);
         using var session = new RunSession(
             config, model.Config, environment.Factory, tokenizer, publisher, fingerprint, loggers, cancellationToken);
+        reporter.Serving(session);
         var ledger = session.Ledger;
         if (!config.Rollout.LocalWorker)
             reporter.Note($"Waiting for workers at {session.Address.Authority}: ./mem1 rollout --learner {session.Address.Authority}");

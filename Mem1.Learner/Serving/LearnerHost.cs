@@ -57,11 +57,13 @@ public sealed class LearnerHost : IAsyncDisposable
     private readonly WebApplication _application;
     private readonly CancellationTokenSource _stopping;
     private readonly ITimer _expiry;
+    private readonly LearnerServiceImplementation _service; // outlives the application's services: who looks may be late
 
     private LearnerHost(
         WebApplication application, CancellationTokenSource stopping, ITimer expiry, TaskLedger ledger, Uri address)
     {
         (_application, _stopping, _expiry, Ledger, Address) = (application, stopping, expiry, ledger, address);
+        _service = application.Services.GetRequiredService<LearnerServiceImplementation>();
     }
 
     /// <summary>Where it listens.</summary>
@@ -69,6 +71,9 @@ public sealed class LearnerHost : IAsyncDisposable
 
     /// <summary>The tasks.</summary>
     public TaskLedger Ledger { get; }
+
+    /// <summary>The connected workers now. May be asked at any time, also after the end.</summary>
+    public IReadOnlyList<WorkerStatus> Workers => _service.Workers;
 
     /// <summary>Starts to listen.</summary>
     /// <exception cref="LearnerException">The address cannot be bound.</exception>
@@ -120,7 +125,7 @@ public sealed class LearnerHost : IAsyncDisposable
     /// <summary>Tells every worker that there is nothing left to do, and waits a little for them to leave.</summary>
     /// <param name="reason">For people to read.</param>
     public Task DrainAsync(string reason) =>
-        _application.Services.GetRequiredService<LearnerServiceImplementation>().DrainAsync(reason, DrainLimit);
+        _service.DrainAsync(reason, DrainLimit);
 
     /// <summary>Ends all sessions and stops listening.</summary>
     public async ValueTask DisposeAsync()

@@ -2,6 +2,7 @@
 // instead of holding memory; a silent worker is cut off after a limit. A cut-off worker reconnects and sends again what was not
 // acknowledged. Nothing a worker does reaches the trainer's thread or another worker's session.
 using System.Collections.Concurrent;
+using System.Diagnostics;
 using System.Threading.Channels;
 using Google.Protobuf;
 using Grpc.Core;
@@ -26,6 +27,9 @@ internal sealed class LearnerServiceImplementation(
     private static readonly TimeSpan FarewellLimit = TimeSpan.FromSeconds(2);
 
     private readonly ConcurrentDictionary<WorkerSession, byte> _sessions = [];
+
+    /// <summary>Every connected worker, in the order of their names.</summary>
+    public IReadOnlyList<WorkerStatus> Workers => [.. _sessions.Keys.Select(s => s.Status()).OrderBy(w => w.WorkerId, StringComparer.Ordinal)];
 
     /// <summary>Tells every worker that there is nothing left to do, and waits until they have left.</summary>
     /// <param name="reason">For people to read.</param>
@@ -177,6 +181,7 @@ internal sealed class LearnerServiceImplementation(
 
     private void Take(WorkerSession session, WorkerMessage message)
     {
+        session.Heard();
         switch (message.BodyCase)
         {
             case WorkerMessage.BodyOneofCase.SubTrajectory:
@@ -200,7 +205,8 @@ internal sealed class LearnerServiceImplementation(
                     $"Worker {session.WorkerId} gave it back: {message.LeaseReturned.Reason}");
                 break;
             case WorkerMessage.BodyOneofCase.Heartbeat:
-                break; // that it came is all it says here: the worker lives
+                session.Beat(message.Heartbeat);
+                break;
             default:
                 throw new RpcException(new Status(StatusCode.InvalidArgument, $"A worker may not send {message.BodyCase} here."));
         }
@@ -260,9 +266,14 @@ internal sealed class WorkerSession(string workerId, int maxEpisodes) : ILeaseTa
         new BoundedChannelOptions(QueueLimit) { SingleReader = true, FullMode = BoundedChannelFullMode.Wait });
 
     private readonly int _creditLimit = Math.Min(maxEpisodes, MaxCredit);
+    private readonly long _connected = Stopwatch.GetTimestamp();
     private int _credit;
     private long _appliedVersion = -1;
     private bool _closed, _overfull;
+    private long _heard = Stopwatch.GetTimestamp();
+    private Heartbeat? _heartbeat;
+    private long _heartbeatAt;
+    private double? _tokensPerSecond;
 
     public string WorkerId { get; } = workerId;
 
@@ -292,6 +303,36 @@ internal sealed class WorkerSession(string workerId, int maxEpisodes) : ILeaseTa
     public void AddCredit(int episodes)
     {
         lock (_lock) _credit = (int)Math.Clamp((long)_credit + Math.Max(0, episodes), 0, _creditLimit);
+    }
+
+    /// <summary>Something came from the worker.</summary>
+    public void Heard() => Volatile.Write(ref _heard, Stopwatch.GetTimestamp());
+
+    /// <summary>Takes what the worker says of itself.</summary>
+    public void Beat(Heartbeat heartbeat)
+    {
+        lock (_lock)
+        {
+            var now = Stopwatch.GetTimestamp();
+            if (_heartbeat is { } last && heartbeat.GeneratedTokens >= last.GeneratedTokens && now > _heartbeatAt)
+                _tokensPerSecond = (heartbeat.GeneratedTokens - last.GeneratedTokens) / Stopwatch.GetElapsedTime(_heartbeatAt, now).TotalSeconds;
+            (_heartbeat, _heartbeatAt) = (heartbeat, now);
+        }
+    }
+
+    /// <summary>The worker as it is known here now.</summary>
+    public WorkerStatus Status()
+    {
+        lock (_lock)
+        {
+            return new WorkerStatus(WorkerId, AppliedVersion, _credit, Stopwatch.GetElapsedTime(_connected), Stopwatch.GetElapsedTime(Volatile.Read(ref _heard)))
+            {
+                RunningEpisodes = _heartbeat?.RunningEpisodes,
+                GeneratedTokens = _heartbeat?.GeneratedTokens,
+                Unacknowledged = _heartbeat?.Unacknowledged,
+                TokensPerSecond = _tokensPerSecond,
+            };
+        }
     }
 
     /// <summary>Queues a message, or ends the session when the queue is full. False when nothing will be sent any more.</summary>

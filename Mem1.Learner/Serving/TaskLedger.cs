@@ -76,6 +76,23 @@ public sealed partial class TaskLedger
         }
     }
 
+    /// <summary>Every task that is being played.</summary>
+    public IReadOnlyList<LeaseStatus> Leases
+    {
+        get
+        {
+            lock (_lock)
+            {
+                var now = _time.GetUtcNow();
+                return
+                [
+                    .. _entries.Values.Where(e => e.State == EntryState.Leased)
+                        .Select(e => new LeaseStatus(e.Id, e.Holder!.WorkerId, e.Attempt, now - e.LeasedAt)),
+                ];
+            }
+        }
+    }
+
     /// <summary>Every task given up so far.</summary>
     public IReadOnlyList<QuarantinedTask> Quarantined
     {

@@ -1,0 +1,164 @@
+// Invariants:
+//  * For looking at only: actors write what they do, nothing reads it to decide anything; a write takes a short lock and never waits long.
+//  * Bounded: actors that are gone stay for a while so that a failure can be seen, and then leave.
+using System.Diagnostics;
+
+namespace Mem1.Actors;
+
+/// <summary>An actor of a rollout worker at one moment.</summary>
+/// <param name="Name">Its name under the worker's root; empty for the root itself.</param>
+/// <param name="Kind">supervisor, policy, uplink or episode.</param>
+/// <param name="State">running, generating, environment, waiting, restarted, finished, returned or failed.</param>
+/// <param name="Age">Since it was made.</param>
+/// <param name="InState">Since it entered its state.</param>
+/// <param name="Restarts">How often it was restarted.</param>
+/// <param name="LastFailure">The last failure and its causes, a line each; null without one.</param>
+public sealed record ActorStatus(
+    string Name, string Kind, string State, TimeSpan Age, TimeSpan InState, int Restarts, string? LastFailure)
+{
+    /// <summary>The episode it plays; empty for the other kinds.</summary>
+    public string EpisodeId { get; init; } = "";
+    /// <summary>Which try of the task it plays, from 1; 0 for the other kinds.</summary>
+    public int Attempt { get; init; }
+    /// <summary>The turn it is at, from 0.</summary>
+    public int Turn { get; init; }
+    /// <summary>What it did when, the oldest first.</summary>
+    public IReadOnlyList<ActorSpan> Spans { get; init; } = [];
+}
+
+/// <summary>A stretch of an episode.</summary>
+/// <param name="Kind">generating, environment or waiting.</param>
+/// <param name="Turn">From 0.</param>
+/// <param name="Ago">When it began, before now.</param>
+/// <param name="Length">How long it took, or has taken so far.</param>
+/// <param name="PolicyVersion">Version that generated; null for the other kinds.</param>
+public sealed record ActorSpan(string Kind, int Turn, TimeSpan Ago, TimeSpan Length, long? PolicyVersion);
+
+/// <summary>What the actors of one worker say they do. Thread-safe.</summary>
+internal sealed class ActorBoard
+{
+    // What a screen shows of episodes that are over, and failures long enough for a person to come back to them.
+    private const int MaxGone = 100;
+
+    // Three stretches a turn; longer episodes lose their oldest ones.
+    private const int MaxSpans = 192;
+
+    // A chain of causes deeper than this tells nothing more.
+    private const int MaxCauses = 10;
+
+    private readonly Lock _lock = new();
+    private readonly Dictionary<string, Entry> _entries = new(StringComparer.Ordinal);
+    private readonly Queue<string> _gone = new();
+
+    /// <summary>All actors there are, and the last that have gone.</summary>
+    public IReadOnlyList<ActorStatus> Snapshot()
+    {
+        lock (_lock)
+        {
+            var now = Stopwatch.GetTimestamp();
+            return [.. _entries.Select(e => e.Value.Status(e.Key, now))];
+        }
+    }
+
+    public void Started(string name, string kind, string episodeId = "", int attempt = 0)
+    {
+        lock (_lock) _entries[name] = new Entry(kind, episodeId, attempt);
+    }
+
+    /// <summary>An episode begins to do something else.</summary>
+    public void Enter(string name, string state, int turn)
+    {
+        lock (_lock)
+        {
+            if (!_entries.TryGetValue(name, out var entry)) return;
+            var now = Stopwatch.GetTimestamp();
+            entry.Close(now);
+            (entry.State, entry.Turn, entry.Since) = (state, turn, now);
+            if (entry.Spans.Count == MaxSpans) entry.Spans.RemoveAt(0);
+            entry.Spans.Add(new Span(state, turn, now));
+        }
+    }
+
+    /// <summary>Which version made the response that an episode just got.</summary>
+    public void Generated(string name, long version)
+    {
+        lock (_lock)
+        {
+            if (_entries.TryGetValue(name, out var entry) && entry.Spans.Count > 0) entry.Spans[^1].Version = version;
+        }
+    }
+
+    /// <summary>An actor failed; a fixed child is restarted, an episode stops.</summary>
+    public void Failed(string name, Exception cause, bool restarts)
+    {
+        lock (_lock)
+        {
+            if (!_entries.TryGetValue(name, out var entry)) return;
+            entry.LastFailure = Chain(cause);
+            if (restarts) entry.Restarts++;
+            (entry.State, entry.Since) = (restarts ? "restarted" : "failed", Stopwatch.GetTimestamp());
+        }
+    }
+
+    /// <summary>An actor has stopped.</summary>
+    public void Stopped(string name, string state)
+    {
+        lock (_lock)
+        {
+            if (!_entries.TryGetValue(name, out var entry)) return;
+            var now = Stopwatch.GetTimestamp();
+            entry.Close(now);
+            if (entry.State != "failed") entry.State = state;
+            entry.Since = now;
+            _gone.Enqueue(name);
+            if (_gone.Count > MaxGone) _entries.Remove(_gone.Dequeue());
+        }
+    }
+
+    private static string Chain(Exception cause)
+    {
+        var lines = new List<string>();
+        for (var at = cause; at is not null && lines.Count < MaxCauses; at = at.InnerException)
+            lines.Add($"{at.GetType().Name}: {at.Message}");
+        return string.Join("\n", lines);
+    }
+
+    private sealed class Entry(string kind, string episodeId, int attempt)
+    {
+        private readonly long _born = Stopwatch.GetTimestamp();
+
+        public string State { get; set; } = "running";
+        public long Since { get; set; } = Stopwatch.GetTimestamp();
+        public int Turn { get; set; }
+        public int Restarts { get; set; }
+        public string? LastFailure { get; set; }
+        public List<Span> Spans { get; } = [];
+
+        public void Close(long now)
+        {
+            if (Spans.Count > 0 && Spans[^1].End == 0) Spans[^1].End = now;
+        }
+
+        public ActorStatus Status(string name, long now) => new(
+            name, kind, State, Stopwatch.GetElapsedTime(_born, now), Stopwatch.GetElapsedTime(Since, now), Restarts, LastFailure)
+        {
+            EpisodeId = episodeId,
+            Attempt = attempt,
+            Turn = Turn,
+            Spans =
+            [
+                .. Spans.Select(s => new ActorSpan(
+                    s.Kind, s.Turn, Stopwatch.GetElapsedTime(s.Start, now), Stopwatch.GetElapsedTime(s.Start, s.End == 0 ? now : s.End), s.Version)),
+            ],
+        };
+    }
+
+    private sealed class Span(string kind, int turn, long start)
+    {
+        public string Kind => kind;
+        public int Turn => turn;
+        public long Start => start;
+        public long End { get; set; }
+        public long? Version { get; set; }
+    }
+}

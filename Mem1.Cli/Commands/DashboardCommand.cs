@@ -1,0 +1,95 @@
+using System.CommandLine;
+using Mem1.Cli.Output;
+using Mem1.Dashboard;
+
+namespace Mem1.Cli.Commands;
+
+/// <summary><c>mem1 dashboard</c>: looks at a run from its folder, or at a recorded one.</summary>
+internal static class DashboardCommand
+{
+    public static Command Create()
+    {
+        var run = new Option<DirectoryInfo?>("--run")
+        {
+            Description = "Folder of a run: finished, crashed, or going on in another process", HelpName = "DIR",
+        };
+        var demo = new Option<bool>("--demo") { Description = "A recorded run" };
+        var port = PortOption("--port");
+        var listen = new Option<string>("--listen")
+        {
+            Description = "Address to bind; anything but loopback lets other machines look", HelpName = "ADDRESS",
+            DefaultValueFactory = _ => "127.0.0.1",
+        };
+        var command = new Command(
+            "dashboard",
+            """
+            Look at a run in a browser. mem1 train brings its own at http://127.0.0.1:5080 while it runs.
+
+            Examples:
+              ./mem1 dashboard --demo
+              ./mem1 dashboard --run runs/default
+              ./mem1 dashboard --run runs/default --port 8080
+            """)
+        {
+            run, demo, port, listen,
+        };
+        command.SetAction(async (parse, cancellationToken) =>
+        {
+            var folder = parse.GetValue(run)?.FullName;
+            if (folder is null == !parse.GetValue(demo))
+                throw new UserErrorException("say what to show: either --run DIR or --demo.");
+            var server = await DashboardServer.StartAsync(
+                new DashboardOptions { Folder = folder, Address = parse.GetValue(listen)!, Port = parse.GetValue(port) }, cancellationToken)
+                .ConfigureAwait(false);
+            await using (server.ConfigureAwait(false))
+            {
+                Console.WriteLine($"{(folder is null ? "the recorded run" : folder)}: {server.Address} (Ctrl-C stops it)");
+                await Task.Delay(Timeout.Infinite, cancellationToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            }
+
+            return 0;
+        });
+        return command;
+    }
+
+    /// <summary>The option for the port a dashboard listens on.</summary>
+    internal static Option<int> PortOption(string name)
+    {
+        var port = new Option<int>(name)
+        {
+            Description = "Port of the dashboard; 0 takes a free one", HelpName = "PORT", DefaultValueFactory = _ => DashboardOptions.StandardPort,
+        };
+        port.Validators.Add(result =>
+        {
+            if (result.GetValueOrDefault<int>() is < 0 or > 65535) result.AddError($"{name} must be 0 to 65535.");
+        });
+        return port;
+    }
+
+    /// <summary>The dashboard inside a training; null when it is not wanted or cannot listen, which the user is told: the training goes on.</summary>
+    /// <param name="reporter">Of the run.</param>
+    /// <param name="folder">Of the run.</param>
+    /// <param name="port">Null for no dashboard.</param>
+    internal static IDisposable? Inside(DashboardReporter reporter, string folder, int? port)
+    {
+        if (port is not { } wanted) return null;
+        try
+        {
+            var server = DashboardServer.StartAsync(
+                new DashboardOptions { Folder = folder, Port = wanted, Live = reporter, Telemetry = reporter.Telemetry }, CancellationToken.None)
+                .GetAwaiter().GetResult();
+            reporter.Note($"Dashboard: {server.Address}");
+            return new Running(server);
+        }
+        catch (DashboardException e)
+        {
+            reporter.Note($"{e.Message.TrimEnd('.')} with --dashboard-port, or --no-dashboard. The training goes on without it.");
+            return null;
+        }
+    }
+
+    private sealed class Running(DashboardServer server) : IDisposable
+    {
+        public void Dispose() => server.DisposeAsync().AsTask().GetAwaiter().GetResult();
+    }
+}

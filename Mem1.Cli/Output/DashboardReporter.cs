@@ -1,0 +1,133 @@
+// Keeps: everything goes on to the reporter it wraps, whatever becomes of the dashboard; nothing here waits.
+using System.Globalization;
+using Mem1.Cli.Training;
+using Mem1.Dashboard;
+using Mem1.Learner;
+
+namespace Mem1.Cli.Output;
+
+/// <summary>Tells the dashboard what a run tells its user, and shows it the learner and the worker of this process.</summary>
+/// <param name="inner">The reporter of the terminal.</param>
+internal sealed class DashboardReporter(IRunReporter inner) : IRunReporter, ILiveSource
+{
+    // The counters of ended episodes stay on the actors' board a while; a page draws this many lanes.
+    private const int MaxEpisodes = 256, MaxQuarantined = 100;
+
+    private volatile RunSession? _session;
+
+    /// <summary>What the dashboard reads.</summary>
+    public TelemetryQueue Telemetry { get; } = new();
+
+    public bool IsForMachines => inner.IsForMachines;
+
+    public void Phase(string what)
+    {
+        Telemetry.Phase(what);
+        inner.Phase(what);
+    }
+
+    public void Serving(RunSession session)
+    {
+        _session = session;
+        inner.Serving(session);
+    }
+
+    public void Progress(double share, string detail)
+    {
+        Telemetry.Progress(share, detail);
+        inner.Progress(share, detail);
+    }
+
+    public void Note(string sentence)
+    {
+        Telemetry.Log(new TelemetryEvent(EventLevel.Info, "note", sentence));
+        inner.Note(sentence);
+    }
+
+    public void Sampling(long update, int done, int of)
+    {
+        Telemetry.Progress(
+            of == 0 ? 0 : (double)done / of, string.Create(CultureInfo.InvariantCulture, $"update {update}: {done} of {of} episodes sampled"));
+        inner.Sampling(update, done, of);
+    }
+
+    public void Updated(UpdateMetrics metrics, int last)
+    {
+        Telemetry.Log(new TelemetryEvent(EventLevel.Info, "update", string.Create(
+            CultureInfo.InvariantCulture, $"Update {metrics.Update} of {last}: reward {metrics.RewardMean:0.000}, {metrics.Seconds:0.0} s.")));
+        inner.Updated(metrics, last);
+    }
+
+    public void Closing(RunSummary summary)
+    {
+        Telemetry.Phase(summary.GoOnWith is null ? "finished" : "interrupted");
+        inner.Closing(summary);
+    }
+
+    public void Dispose() => inner.Dispose();
+
+    /// <inheritdoc/>
+    public LiveSnapshot? Snapshot()
+    {
+        if (_session is not { } session) return null;
+        var counts = session.Ledger.Counts;
+        var leases = session.Ledger.Leases;
+        var perWorker = leases.GroupBy(l => l.WorkerId).ToDictionary(g => g.Key, g => g.Count(), StringComparer.Ordinal);
+        var local = session.LocalWorker;
+        var actors = local?.Actors ?? [];
+        return new LiveSnapshot
+        {
+            PolicyVersion = session.PolicyVersion,
+            LearnerAddress = session.Address.Authority,
+            Ledger = new LedgerState
+            {
+                Pending = counts.Pending, Leased = counts.Leased, Buffered = counts.Buffered, Consumed = counts.Consumed,
+                Quarantined = counts.Quarantined, Total = counts.Total,
+            },
+            Workers =
+            [
+                .. session.Workers.Select(w => new WorkerState(
+                    w.WorkerId, w.AppliedVersion, w.Credit, perWorker.GetValueOrDefault(w.WorkerId), Round(w.Connected), Round(w.Silent),
+                    w.RunningEpisodes, w.GeneratedTokens, w.TokensPerSecond is { } t ? Math.Round(t, 1) : null, w.Unacknowledged)),
+            ],
+            Actors = [.. actors.Select(a => State(local!.WorkerId, a))],
+            Episodes = Episodes(local?.WorkerId, actors, leases),
+            Worker = local is null ? new Dictionary<string, double>() : Numbers(local.Counters),
+            Quarantined = [.. session.Ledger.Quarantined.TakeLast(MaxQuarantined).Select(q => new QuarantineState(q.TaskId, q.Reasons))],
+        };
+    }
+
+    private static ActorState State(string worker, Actors.ActorStatus a) => new(
+        a.Name.Length == 0 ? worker : $"{worker}/{a.Name}", a.Name.Length == 0 ? "" : worker, a.Kind, a.State,
+        a.Kind == "episode" ? a.EpisodeId : "", Round(a.InState), Round(a.Age), a.Restarts, a.LastFailure);
+
+    /// <summary>Those of this process with what they did, then those that others play.</summary>
+    private static List<EpisodeState> Episodes(string? local, IReadOnlyList<Actors.ActorStatus> actors, IReadOnlyList<LeaseStatus> leases)
+    {
+        var episodes = actors.Where(a => a.Kind == "episode").Reverse().Take(MaxEpisodes).Select(a => new EpisodeState(
+            a.EpisodeId, local!, a.Attempt, a.Turn, a.State, Round(a.Age),
+            [.. a.Spans.Select(s => new EpisodeSpan(s.Kind, s.Turn, s.Ago.TotalSeconds, s.Length.TotalSeconds, s.PolicyVersion))])).ToList();
+        episodes.AddRange(leases.Where(l => l.WorkerId != local).Take(Math.Max(0, MaxEpisodes - episodes.Count)).Select(l => new EpisodeState(
+            l.EpisodeId, l.WorkerId, l.Attempt, Turn: null, "leased", Round(l.Age), [])));
+        return episodes;
+    }
+
+    private static Dictionary<string, double> Numbers(Actors.RolloutCounters c) => new()
+    {
+        ["episodes_running"] = c.EpisodesRunning,
+        ["episodes_finished"] = c.EpisodesFinished,
+        ["episodes_returned"] = c.EpisodesReturned,
+        ["turns"] = c.Turns,
+        ["generated_tokens"] = c.GeneratedTokens,
+        ["decode_tokens_per_s"] = Math.Round(c.TokensPerSecond, 1),
+        ["batch_occupancy"] = Math.Round(c.BatchOccupancy, 2),
+        ["environment_failures"] = c.EnvironmentFailures,
+        ["episode_crashes"] = c.EpisodeCrashes,
+        ["policy_crashes"] = c.PolicyCrashes,
+        ["uplink_crashes"] = c.UplinkCrashes,
+        ["unacknowledged"] = c.Unacknowledged,
+        ["weight_swaps"] = c.WeightSwaps,
+    };
+
+    private static double Round(TimeSpan time) => Math.Round(time.TotalSeconds, 1);
+}

@@ -1,0 +1,169 @@
+// Keeps: an advisory is one plain sentence with the numbers it rests on; no number, no advisory. Each bound carries its reason.
+using System.Globalization;
+
+namespace Mem1.Dashboard;
+
+/// <summary>Something the user should look at.</summary>
+/// <param name="Level">How bad.</param>
+/// <param name="Code">Its name, for scripts.</param>
+/// <param name="Text">A sentence.</param>
+/// <param name="Evidence">The numbers it rests on.</param>
+internal sealed record Advisory(EventLevel Level, string Code, string Text, string Evidence);
+
+/// <summary>Reads a run and says what is wrong with it.</summary>
+internal static class Advisor
+{
+    // Windows long enough that one odd batch says nothing.
+    private const int Recent = 5, Trend = 20;
+
+    // A run whose updates take a second may pause for a checkpoint without being stalled; six times the median is no usual variation.
+    private const double StallFactor = 6, StallSeconds = 60;
+
+    // Heartbeats come every few seconds; the learner cuts a worker off after a minute.
+    private const double SilentSeconds = 15;
+
+    // PPO's usual early-stopping range ends at 0.05; a mean above 0.1 over several updates is a policy that runs away.
+    private const double HighKl = 0.1;
+
+    // Above this most of the gradient is cut off.
+    private const double HighClip = 0.4;
+
+    // Float32 on two implementations differs by about 1e-6; this is three orders above it. Lower-precision weights lie in between.
+    private const double ParityBound = 1e-3;
+
+    public static IReadOnlyList<Advisory> Evaluate(RunModel model, DateTimeOffset now)
+    {
+        var found = new List<Advisory>();
+        model.Metrics(m =>
+        {
+            Training(m, found);
+            return 0;
+        });
+        if (model.Source == RunSource.Live) Stalled(model, now, found);
+        if (model.Live is { } live) Distributed(live, found);
+        return [.. found.OrderByDescending(a => a.Level)];
+    }
+
+    private static void Training(MetricTable m, List<Advisory> found)
+    {
+        if (m.Count == 0) return;
+        var at = $"updates {m.Updates[Math.Max(0, m.Count - Recent)]} to {m.Last}";
+        if (Tail(m, "parity_max_abs", Recent) is { Count: > 0 } parity && parity.Max() > ParityBound)
+        {
+            found.Add(new(EventLevel.Error, "parity",
+                "What the learner computes is not what the sampler computed, so every importance ratio is wrong.",
+                F($"parity_max_abs reached {parity.Max():0.0e+0} in {at}; float32 gives about 1e-6")));
+        }
+
+        if (Tail(m, "kl", Recent) is { Count: > 0 } kl && kl.Average() > HighKl)
+        {
+            found.Add(new(EventLevel.Warning, "kl_high",
+                "The policy moves far from the one that sampled: lower ppo.learning_rate or the number of epochs.",
+                F($"mean kl {kl.Average():0.000} in {at}; above {HighKl} is unusual")));
+        }
+
+        if (Tail(m, "clip_fraction", Recent) is { Count: > 0 } clip && clip.Average() > HighClip)
+        {
+            found.Add(new(EventLevel.Warning, "clip_high", "Most tokens are clipped, so little of the batch is learned from.",
+                F($"mean clip_fraction {clip.Average():0.00} in {at}; above {HighClip} is unusual")));
+        }
+
+        if (Tail(m, "explained_variance", Trend) is { Count: Trend } explained && explained.All(v => v < 0))
+        {
+            found.Add(new(EventLevel.Warning, "critic_useless", "The critic predicts worse than a constant would.",
+                F($"explained_variance below 0 in each of the last {Trend} updates, now {explained[^1]:0.00}")));
+        }
+
+        if (Tail(m, "entropy", int.MaxValue) is { Count: >= 2 * Trend } entropy
+            && entropy.TakeLast(Recent).Average() < 0.1 * entropy.Take(Recent).Average())
+        {
+            found.Add(new(EventLevel.Warning, "entropy_collapse", "The policy has almost stopped exploring.",
+                F($"entropy {entropy.TakeLast(Recent).Average():0.0000} now, {entropy.Take(Recent).Average():0.000} at the start")));
+        }
+
+        if (Tail(m, "reward_mean", int.MaxValue) is { Count: >= 2 * Trend } reward)
+        {
+            var best = double.NegativeInfinity;
+            for (var i = 0; i + 10 <= reward.Count; i++) best = Math.Max(best, reward.Skip(i).Take(10).Average());
+            var now = reward.TakeLast(10).Average();
+            if (now < best - 0.15)
+            {
+                found.Add(new(EventLevel.Warning, "reward_falling", "The reward has fallen well below what it was.",
+                    F($"reward_mean over ten updates is {now:0.00}; its best was {best:0.00}")));
+            }
+        }
+
+        if (Tail(m, "invalid_format_rate", Recent) is { Count: > 0 } invalid && invalid.Average() > 0.25)
+        {
+            found.Add(new(EventLevel.Warning, "invalid_format", "Many episodes end because the agent breaks the format.",
+                F($"mean invalid_format_rate {invalid.Average():0.00} in {at}")));
+        }
+
+        if (Last(m, "environment_failures") is > 0 and var failures)
+        {
+            var episodes = Last(m, "episodes") ?? 0;
+            found.Add(new(failures > episodes ? EventLevel.Error : EventLevel.Warning, "environment_failing",
+                failures > episodes ? "The environment fails more than once per episode: is the retriever alive?"
+                    : "The environment fails now and then; the agents were told so.",
+                F($"{failures:0} environment_failures over {episodes:0} episodes in update {m.Last}")));
+        }
+
+        if (Last(m, "skipped_steps") is > 0 and var skipped)
+        {
+            found.Add(new(EventLevel.Error, "not_finite", "Optimiser steps were left out because loss or gradient was not finite.",
+                F($"skipped_steps {skipped:0} in update {m.Last}")));
+        }
+
+        if (Last(m, "quarantined") is > 0 and var quarantined)
+        {
+            found.Add(new(EventLevel.Warning, "quarantined", "Tasks were given up after failing on every try; the ledger has their reasons.",
+                F($"{quarantined:0} quarantined up to update {m.Last}")));
+        }
+
+        if (Tail(m, "live_tensors", Recent * 2) is { Count: Recent * 2 } tensors
+            && tensors.Zip(tensors.Skip(1)).All(p => p.Second > p.First))
+        {
+            found.Add(new(EventLevel.Warning, "tensor_leak", "Native tensors pile up from update to update.",
+                F($"live_tensors rose in each of the last {Recent * 2} updates, to {tensors[^1]:0}")));
+        }
+    }
+
+    private static void Stalled(RunModel model, DateTimeOffset now, List<Advisory> found)
+    {
+        if (model.Progress.Phase != "training") return;
+        var since = model.LastUpdateAt is { } last && last > model.Progress.Since ? last : model.Progress.Since;
+        var median = model.Metrics(m => Tail(m, "seconds", Trend) is { Count: > 0 } s ? s.Order().ElementAt(s.Count / 2) : 0);
+        var silent = (now - since).TotalSeconds;
+        if (silent <= Math.Max(StallSeconds, StallFactor * median)) return;
+        found.Add(new(EventLevel.Error, "stalled", "The learner has finished no update for a long time.",
+            median > 0 ? F($"{silent:0} s since the last one; half of them take less than {median:0.0} s") : F($"{silent:0} s in this phase")));
+    }
+
+    private static void Distributed(LiveSnapshot live, List<Advisory> found)
+    {
+        if (live.Ledger.Pending > 0 && live.Workers.Count == 0)
+        {
+            found.Add(new(EventLevel.Error, "no_worker", "Tasks wait but no worker is connected.",
+                F($"{live.Ledger.Pending} pending, 0 workers; start one: ./mem1 rollout --learner {live.LearnerAddress}")));
+        }
+
+        foreach (var worker in live.Workers.Where(w => w.SilentSeconds > SilentSeconds))
+        {
+            found.Add(new(EventLevel.Warning, "silent_worker", $"Worker {worker.Id} says nothing.",
+                F($"last heard {worker.SilentSeconds:0} s ago; it holds {worker.Leases} leases")));
+        }
+
+        foreach (var actor in live.Actors.Where(a => a.LastFailure is not null && a.Kind != "episode"))
+        {
+            found.Add(new(EventLevel.Warning, "actor_failed", $"The {actor.Kind} of the worker has failed and was restarted {actor.Restarts} times.",
+                actor.LastFailure!.Split('\n')[0]));
+        }
+    }
+
+    private static double? Last(MetricTable m, string name) => m[name] is { Count: > 0 } v && double.IsFinite(v[^1]) ? v[^1] : null;
+
+    private static List<double>? Tail(MetricTable m, string name, int count) =>
+        m[name]?.Skip(Math.Max(0, m.Count - (long)count) is var n ? (int)n : 0).Where(double.IsFinite).ToList();
+
+    private static string F(FormattableString text) => text.ToString(CultureInfo.InvariantCulture);
+}

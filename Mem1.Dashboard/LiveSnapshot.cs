@@ -1,0 +1,101 @@
+// What a running training shows of itself at one moment. Keeps: plain data, made afresh for every look; ages and times are in seconds or
+// UTC, so that a page needs no clock of the learner's.
+namespace Mem1.Dashboard;
+
+/// <summary>Where the dashboard looks at a training that runs in this process. Called from the dashboard's own thread.</summary>
+public interface ILiveSource
+{
+    /// <summary>The state now; null before the learner serves. Must not block and must not touch the trainer's thread.</summary>
+    LiveSnapshot? Snapshot();
+}
+
+/// <summary>A training at one moment.</summary>
+public sealed record LiveSnapshot
+{
+    /// <summary>Newest version of the policy.</summary>
+    public long PolicyVersion { get; init; }
+    /// <summary>Where workers find the learner.</summary>
+    public string LearnerAddress { get; init; } = "";
+    /// <summary>Tasks by state.</summary>
+    public LedgerState Ledger { get; init; } = new();
+    /// <summary>Connected workers.</summary>
+    public IReadOnlyList<WorkerState> Workers { get; init; } = [];
+    /// <summary>Actors of the worker in this process; the supervisor first, then its children.</summary>
+    public IReadOnlyList<ActorState> Actors { get; init; } = [];
+    /// <summary>Episodes being played, and some that have ended.</summary>
+    public IReadOnlyList<EpisodeState> Episodes { get; init; } = [];
+    /// <summary>Counters of the worker in this process by name, in snake_case; empty without one.</summary>
+    public IReadOnlyDictionary<string, double> Worker { get; init; } = new Dictionary<string, double>();
+    /// <summary>Tasks given up, the newest last.</summary>
+    public IReadOnlyList<QuarantineState> Quarantined { get; init; } = [];
+}
+
+/// <summary>How many tasks are in each state; they add up to the total.</summary>
+public sealed record LedgerState
+{
+    /// <summary>Waiting for a worker.</summary>
+    public int Pending { get; init; }
+    /// <summary>Being played.</summary>
+    public int Leased { get; init; }
+    /// <summary>Complete, waiting for the batch.</summary>
+    public int Buffered { get; init; }
+    /// <summary>Handed to the learner.</summary>
+    public int Consumed { get; init; }
+    /// <summary>Given up, with evidence.</summary>
+    public int Quarantined { get; init; }
+    /// <summary>All tasks.</summary>
+    public int Total { get; init; }
+}
+
+/// <summary>A connected worker.</summary>
+/// <param name="Id">Its name.</param>
+/// <param name="AppliedVersion">Newest version it has in place; -1 before the first.</param>
+/// <param name="Credit">How many more leases it takes now.</param>
+/// <param name="Leases">Leases it holds.</param>
+/// <param name="ConnectedSeconds">Age of its stream.</param>
+/// <param name="SilentSeconds">Since anything came from it.</param>
+/// <param name="RunningEpisodes">As its last heartbeat said; null before the first.</param>
+/// <param name="GeneratedTokens">Tokens it has drawn since it started, as its last heartbeat said.</param>
+/// <param name="TokensPerSecond">Between its last two heartbeats.</param>
+/// <param name="Unacknowledged">Turns it keeps until the learner has them: its back-pressure.</param>
+public sealed record WorkerState(
+    string Id, long AppliedVersion, int Credit, int Leases, double ConnectedSeconds, double SilentSeconds,
+    int? RunningEpisodes, long? GeneratedTokens, double? TokensPerSecond, int? Unacknowledged);
+
+/// <summary>An actor.</summary>
+/// <param name="Path">Its name under its node.</param>
+/// <param name="Parent">The path of its supervisor; empty for a root.</param>
+/// <param name="Kind">supervisor, policy, uplink or episode.</param>
+/// <param name="State">What it does: running, generating, environment, waiting, restarted, failed, stopped.</param>
+/// <param name="Detail">A few words more; the episode's id for an episode.</param>
+/// <param name="StateSeconds">How long it has been in that state.</param>
+/// <param name="AgeSeconds">How long it has lived.</param>
+/// <param name="Restarts">How often its supervisor restarted it.</param>
+/// <param name="LastFailure">The last failure with its causes, a line each; null without one.</param>
+public sealed record ActorState(
+    string Path, string Parent, string Kind, string State, string Detail, double StateSeconds, double AgeSeconds, int Restarts,
+    string? LastFailure);
+
+/// <summary>An episode.</summary>
+/// <param name="Id">Of the episode.</param>
+/// <param name="Worker">Who plays it.</param>
+/// <param name="Attempt">Try of the task, from 1.</param>
+/// <param name="Turn">Turn being played, from 0; null where only the lease is known.</param>
+/// <param name="State">leased, generating, environment, waiting, finished or returned.</param>
+/// <param name="AgeSeconds">Since its lease.</param>
+/// <param name="Spans">What it did when; empty where only the lease is known.</param>
+public sealed record EpisodeState(
+    string Id, string Worker, int Attempt, int? Turn, string State, double AgeSeconds, IReadOnlyList<EpisodeSpan> Spans);
+
+/// <summary>A stretch of an episode.</summary>
+/// <param name="Kind">generating, environment or waiting.</param>
+/// <param name="Turn">From 0.</param>
+/// <param name="AgoSeconds">When it began, before now.</param>
+/// <param name="Seconds">How long it took, or has taken so far.</param>
+/// <param name="PolicyVersion">Version that generated; null for the other kinds.</param>
+public sealed record EpisodeSpan(string Kind, int Turn, double AgoSeconds, double Seconds, long? PolicyVersion);
+
+/// <summary>A task that was given up.</summary>
+/// <param name="TaskId">Which.</param>
+/// <param name="Reasons">A sentence per attempt.</param>
+public sealed record QuarantineState(string TaskId, IReadOnlyList<string> Reasons);

@@ -1,0 +1,92 @@
+// Keeps: opening a run reads nothing but its folder, and never writes there; a folder of a run that goes on is followed.
+using System.Reflection;
+
+namespace Mem1.Dashboard;
+
+/// <summary>Fills a <see cref="RunModel"/> from files. For one thread.</summary>
+internal interface IRunFeed
+{
+    /// <summary>Takes what is new and tells about it.</summary>
+    /// <returns>Whether everything there was has been read.</returns>
+    bool Poll(RunModel model, Action<IReadOnlyDictionary<string, double>> metrics, Action<TrajectorySummary> trajectory, Action restarted);
+}
+
+/// <summary>A run's folder.</summary>
+internal sealed class FolderFeed(string folder) : IRunFeed
+{
+    private readonly string _trajectories = Path.Combine(folder, "trajectories.jsonl");
+    private readonly LineFollower _metricsFile = new(Path.Combine(folder, "metrics.jsonl"));
+    private readonly LineFollower _trajectoriesFile = new(Path.Combine(folder, "trajectories.jsonl"));
+    private bool _first = true;
+
+    public bool Poll(RunModel model, Action<IReadOnlyDictionary<string, double>> metrics, Action<TrajectorySummary> trajectory, Action restarted)
+    {
+        model.Config = ReadText("config.yaml") ?? model.Config;
+        model.Evaluation = ReadText("evaluation.json");
+        var more = _metricsFile.Poll(
+            () =>
+            {
+                model.Restart(metrics: true, trajectories: false);
+                restarted();
+            },
+            (line, _, _) =>
+            {
+                if (model.AddMetrics(line, fresh: !_first) is { } row) metrics(row);
+            });
+        more |= _trajectoriesFile.Poll(
+            () =>
+            {
+                model.Restart(metrics: false, trajectories: true);
+                restarted();
+            },
+            (line, offset, length) =>
+            {
+                if (model.AddTrajectory(line, () => LineFollower.Read(_trajectories, offset, length)) is { } summary) trajectory(summary);
+            });
+        if (!more) _first = false;
+        return !more;
+    }
+
+    private string? ReadText(string name)
+    {
+        try
+        {
+            var path = Path.Combine(folder, name);
+            return File.Exists(path) ? File.ReadAllText(path) : null;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return null; // being replaced
+        }
+    }
+}
+
+/// <summary>The recorded demonstration, from this assembly.</summary>
+internal sealed class DemoFeed : IRunFeed
+{
+    private bool _done;
+
+    public bool Poll(RunModel model, Action<IReadOnlyDictionary<string, double>> metrics, Action<TrajectorySummary> trajectory, Action restarted)
+    {
+        if (_done) return true;
+        _done = true;
+        model.Config = Text("config.yaml") ?? "";
+        model.Evaluation = Text("evaluation.json");
+        foreach (var line in Lines("metrics.jsonl")) model.AddMetrics(line, fresh: false);
+        foreach (var line in Lines("trajectories.jsonl")) model.AddTrajectory(line, () => line);
+        if (Text("live.json") is { } live) model.Live = Json.Read<LiveSnapshot>(live);
+        foreach (var line in Lines("events.jsonl")) model.Log(Json.Read<TelemetryEvent>(line)!);
+        model.Progress = new ProgressState("training", 1, "recorded", DateTimeOffset.UtcNow);
+        return true;
+    }
+
+    private static IEnumerable<string> Lines(string name) => (Text(name) ?? "").Split('\n', StringSplitOptions.RemoveEmptyEntries);
+
+    private static string? Text(string name)
+    {
+        using var stream = Assembly.GetExecutingAssembly().GetManifestResourceStream("demo/" + name);
+        if (stream is null) return null;
+        using var reader = new StreamReader(stream);
+        return reader.ReadToEnd();
+    }
+}

@@ -1,0 +1,71 @@
+import { render } from 'preact';
+import { useEffect, useState } from 'preact/hooks';
+import { connect, useStore } from './store';
+import { duration } from './format';
+import { Overview } from './views/overview';
+import { Training } from './views/training';
+import { TrajectoryView } from './views/trajectory';
+import { Episodes } from './views/episodes';
+import { Workers } from './views/workers';
+import { Actors } from './views/actors';
+import { Staleness } from './views/staleness';
+import { Events } from './views/events';
+import './style.css';
+
+const VIEWS = [
+  ['overview', 'Overview', Overview], ['training', 'Training', Training], ['trajectory', 'Trajectory', TrajectoryView],
+  ['episodes', 'Episodes', Episodes], ['workers', 'Workers', Workers], ['actors', 'Actors', Actors],
+  ['ledger', 'Staleness & ledger', Staleness], ['events', 'Events', Events],
+] as const;
+
+function current(): string {
+  return location.hash.replace(/^#\/?/, '').split('/')[0] || 'overview';
+}
+
+function App() {
+  const { run, state, connected, everConnected, lost } = useStore();
+  const [view, setView] = useState(current());
+  useEffect(() => {
+    const changed = (): void => setView(current());
+    const key = (e: KeyboardEvent): void => {
+      if (e.ctrlKey || e.metaKey || e.altKey || (e.target as HTMLElement).closest?.('input,select,textarea')) return;
+      const chosen = VIEWS[Number(e.key) - 1];
+      if (chosen) location.hash = `#/${chosen[0]}`;
+    };
+    addEventListener('hashchange', changed);
+    addEventListener('keydown', key);
+    return () => {
+      removeEventListener('hashchange', changed);
+      removeEventListener('keydown', key);
+    };
+  }, []);
+  const [, label, View] = VIEWS.find((v) => v[0] === view) ?? VIEWS[0];
+  useEffect(() => {
+    document.title = `${label}${run ? ` – ${run.name}` : ''} – Mem1`;
+  }, [label, run]);
+  const source = { live: 'live', folder: 'from its files', demo: 'recorded' }[state?.source ?? 'folder'];
+  return (
+    <>
+      <a class="skip" href="#main" onClick={(e) => { e.preventDefault(); document.getElementById('main')?.focus(); }}>Skip to content</a>
+      <header>
+        <h1><img src="/icon.svg" alt="" width="20" height="20" /> Mem1 <span class="run">{run?.name ?? '…'}</span></h1>
+        <p class="status" role="status">
+          <span class={connected ? 'dot ok' : 'dot bad'} aria-hidden="true" />
+          {connected ? `${source}${state?.phase ? ` · ${state.phase}` : ''}${state?.source === 'live' && state.detail ? ` · ${state.detail}` : ''}`
+            : everConnected ? 'Connection lost; trying again …' : 'Connecting …'}
+          {state?.source === 'live' && connected ? <span class="quiet"> · {duration((Date.now() - Date.parse(state.phase_since)) / 1000)}</span> : null}
+          {lost > 0 ? <span class="quiet"> · {lost} messages dropped, state read again</span> : null}
+        </p>
+      </header>
+      <nav aria-label="Views">
+        {VIEWS.map(([id, name], i) => (
+          <a key={id} href={`#/${id}`} aria-current={id === view ? 'page' : undefined} title={`Key ${i + 1}`}>{name}</a>
+        ))}
+      </nav>
+      <main id="main" tabIndex={-1}><h2 class="hidden">{label}</h2><View /></main>
+    </>
+  );
+}
+
+render(<App />, document.getElementById('app')!);
+connect();

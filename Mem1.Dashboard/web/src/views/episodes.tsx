@@ -1,0 +1,60 @@
+import { COLOURS } from '../chart';
+import { duration } from '../format';
+import { NotLive, Table } from '../parts';
+import { usePolled, useStore } from '../store';
+import type { Episode, Span } from '../types';
+
+// Versions take turns in these, so that neighbours differ.
+const VERSIONS = [COLOURS[0]!, COLOURS[3]!, COLOURS[2]!, COLOURS[5]!];
+
+function colour(span: Span): string {
+  if (span.kind === 'generating') return VERSIONS[(span.policy_version ?? 0) % VERSIONS.length]!;
+  return span.kind === 'environment' ? COLOURS[1]! : 'var(--line)';
+}
+
+export function Episodes() {
+  const { state } = useStore();
+  const answer = usePolled<{ total: number; episodes: Episode[] }>('/api/episodes', 1000);
+  if (!state?.workers) return <NotLive what="what each episode did when" />;
+  const episodes = answer?.episodes ?? [];
+  const drawn = episodes.filter((e) => e.spans.length > 0).slice(0, 60);
+  const longest = Math.max(1e-3, ...drawn.map((e) => Math.max(...e.spans.map((s) => s.ago_seconds)) - endOf(e)));
+  return (
+    <>
+      <p class="quiet">
+        {answer?.total ?? 0} episodes, running or ended lately. A lane begins with its episode; the widest is {duration(longest)}.
+        <span class="legend inline"><i style={{ background: VERSIONS[0] }} /> generating (a colour per policy version) <i style={{ background: COLOURS[1] }} /> environment
+          <i style={{ background: 'var(--line)' }} /> waiting for the learner</span>
+      </p>
+      <Table label="Episodes" head={['Episode', 'State', 'Turn', 'Try', 'Worker', 'Age', 'Turns']}>
+        {episodes.slice(0, 120).map((e) => (
+          <tr key={`${e.worker} ${e.id} ${e.attempt} ${e.age_seconds - 0 > 0 ? '' : ''}`}>
+            <th scope="row" class="long">{e.id}</th><td>{e.state}</td><td>{e.turn ?? '–'}</td><td>{e.attempt}</td><td class="long">{e.worker}</td>
+            <td class="nowrap">{duration(e.age_seconds)}</td>
+            <td class="lane">{e.spans.length > 0 ? <Lane of={e} longest={longest} /> : <span class="quiet">played elsewhere</span>}</td>
+          </tr>
+        ))}
+      </Table>
+      {episodes.length === 0 ? <p class="card quiet">No episode runs now.</p> : null}
+    </>
+  );
+}
+
+function endOf(e: Episode): number {
+  return Math.min(...e.spans.map((s) => s.ago_seconds - s.seconds));
+}
+
+function Lane({ of, longest }: { of: Episode; longest: number }) {
+  const start = Math.max(...of.spans.map((s) => s.ago_seconds));
+  const turns = Math.max(...of.spans.map((s) => s.turn)) + 1;
+  return (
+    <svg viewBox="0 0 100 8" preserveAspectRatio="none" role="img" aria-label={`${turns} turns in ${duration(start - endOf(of))}`}>
+      {of.spans.map((s, i) => (
+        <rect key={i} x={(100 * (start - s.ago_seconds)) / longest} y={s.kind === 'waiting' ? 3 : 1} height={s.kind === 'waiting' ? 2 : 6}
+          width={Math.max(0.15, (100 * s.seconds) / longest)} fill={colour(s)}>
+          <title>{`turn ${s.turn}: ${s.kind} ${duration(s.seconds)}${s.policy_version !== null ? `, policy ${s.policy_version}` : ''}`}</title>
+        </rect>
+      ))}
+    </svg>
+  );
+}

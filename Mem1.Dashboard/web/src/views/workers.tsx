@@ -1,0 +1,37 @@
+import { duration, number } from '../format';
+import { NotLive, Sign, Table, Tile } from '../parts';
+import { useStore } from '../store';
+
+const SILENT_SECONDS = 15;
+
+export function Workers() {
+  const { state } = useStore();
+  if (!state?.workers) return <NotLive what="the workers" />;
+  const newest = state.policy_version ?? 0;
+  return (
+    <>
+      <section class="tiles">
+        <Tile label="Connected" value={number(state.workers.length)} note={`learner at ${state.learner_address ?? ''}`} />
+        <Tile label="Newest policy" value={number(newest)} />
+        {Object.entries(state.worker ?? {}).map(([name, value]) => <Tile key={name} label={name.replaceAll('_', ' ')} value={number(value, 1)} note="worker of this process" />)}
+      </section>
+      <Table label="Workers" head={['Worker', 'State', 'Policy', 'Leases', 'Credit', 'Episodes', 'Tokens', 'Tokens/s', 'Unacknowledged', 'Last heard', 'Connected']}>
+        {state.workers.map((w) => {
+          const behind = newest - w.applied_version;
+          const silent = w.silent_seconds > SILENT_SECONDS;
+          return (
+            <tr key={w.id}>
+              <th scope="row">{w.id}</th>
+              <td><Sign level={silent ? 'error' : behind > 0 ? 'warning' : 'info'} /> {silent ? 'silent' : behind > 0 ? `${behind} behind` : 'up to date'}</td>
+              <td>{w.applied_version < 0 ? 'none yet' : w.applied_version}</td>
+              <td>{w.leases}</td><td>{w.credit}</td><td>{number(w.running_episodes)}</td><td>{number(w.generated_tokens)}</td>
+              <td>{number(w.tokens_per_second, 0)}</td><td>{number(w.unacknowledged)}</td>
+              <td>{duration(w.silent_seconds)} ago</td><td>{duration(w.connected_seconds)}</td>
+            </tr>
+          );
+        })}
+      </Table>
+      {state.workers.length === 0 ? <p class="card">No worker is connected. Start one: <code>./mem1 rollout --learner {state.learner_address}</code></p> : null}
+    </>
+  );
+}
