@@ -1,0 +1,138 @@
+namespace Mem1.Dashboard.Tests;
+
+public sealed class ModelTests : IDisposable
+{
+    private readonly RunFolderFixture _run = new();
+
+    public void Dispose() => _run.Dispose();
+
+    [Fact]
+    public void Lines_are_given_once_and_only_whole()
+    {
+        var lines = new List<string>();
+        var follower = new LineFollower(_run.MetricsPath);
+        follower.Poll(() => lines.Add("RESTART"), (line, _, _) => lines.Add(line));
+        File.WriteAllText(_run.MetricsPath, "one\ntw");
+        follower.Poll(() => lines.Add("RESTART"), (line, _, _) => lines.Add(line));
+        File.AppendAllText(_run.MetricsPath, "o\n\nthrée\n");
+        follower.Poll(() => lines.Add("RESTART"), (line, _, _) => lines.Add(line));
+
+        Assert.Equal(["one", "two", "thrée"], lines);
+    }
+
+    [Theory]
+    [InlineData("one\n")]
+    [InlineData("one\nother\nmore and more\n")]
+    public void A_file_that_was_cut_or_replaced_begins_anew(string after)
+    {
+        var lines = new List<string>();
+        var follower = new LineFollower(_run.MetricsPath);
+        File.WriteAllText(_run.MetricsPath, "one\ntwo\nthree\n");
+        follower.Poll(() => lines.Clear(), (line, _, _) => lines.Add(line));
+        File.WriteAllText(_run.MetricsPath, after);
+        follower.Poll(() => lines.Clear(), (line, _, _) => lines.Add(line));
+
+        Assert.Equal(after.Split('\n', StringSplitOptions.RemoveEmptyEntries), lines);
+    }
+
+    [Fact]
+    public void A_line_is_read_again_from_its_place()
+    {
+        var found = new List<string?>();
+        File.WriteAllText(_run.MetricsPath, "één\ntwee\ndrie\n");
+        new LineFollower(_run.MetricsPath).Poll(() => { }, (_, offset, length) => found.Add(LineFollower.Read(_run.MetricsPath, offset, length)));
+
+        Assert.Equal(["één", "twee", "drie"], found);
+    }
+
+    [Fact]
+    public void Updates_done_again_replace_the_old_ones()
+    {
+        var table = new MetricTable();
+        foreach (var (update, reward) in new[] { (1, 0.1), (2, 0.2), (3, 0.3), (2, 0.9) })
+            Assert.NotNull(table.Add(RunFolderFixture.Metrics(update, reward, update == 3 ? ",\"late\":1" : "")));
+
+        Assert.Equal([1L, 2L], table.Updates);
+        Assert.Equal([0.1, 0.9], table["reward_mean"]!);
+        Assert.Equal(2, table["late"]!.Count); // every column is as long as the table
+        Assert.Equal(1, table.After(1));
+    }
+
+    [Theory]
+    [InlineData("")]
+    [InlineData("{\"update\":1,\"reward")]
+    [InlineData("[1]")]
+    [InlineData("{\"reward_mean\":1}")]
+    [InlineData("{\"update\":null}")]
+    public void What_is_no_line_of_metrics_is_passed_over(string line)
+    {
+        var table = new MetricTable();
+
+        Assert.Null(table.Add(line));
+        Assert.Equal(0, table.Count);
+    }
+
+    [Fact]
+    public void Random_bytes_never_break_a_trajectory()
+    {
+        var random = new Random(7);
+        var good = RunFolderFixture.Trajectory(1, "e");
+        var model = new RunModel("r", RunSource.Folder);
+        for (var i = 0; i < 2000; i++)
+        {
+            var broken = good.ToCharArray();
+            for (var n = random.Next(1, 6); n > 0; n--) broken[random.Next(broken.Length)] = (char)random.Next(32, 127);
+            model.AddTrajectory(new string(broken), () => null); // must not throw
+        }
+
+        Assert.NotNull(model.AddTrajectory(good, () => good));
+    }
+
+    [Fact]
+    public void A_full_queue_drops_and_counts()
+    {
+        var queue = new TelemetryQueue();
+        for (var i = 0; i < 5000; i++) queue.Log(new TelemetryEvent(EventLevel.Info, "note", "x"));
+        var read = 0;
+        while (queue.TryRead(out _)) read++;
+
+        Assert.Equal(5000, read + queue.Dropped);
+        Assert.True(queue.Dropped > 0);
+    }
+
+    [Fact]
+    public void A_failing_retriever_and_a_broken_parity_are_advised()
+    {
+        var model = new RunModel("r", RunSource.Live);
+        model.AddMetrics(RunFolderFixture.Metrics(1, 0.5, ",\"environment_failures\":100,\"episodes\":64,\"parity_max_abs\":0.5"), fresh: true);
+
+        var codes = Advisor.Evaluate(model, DateTimeOffset.UtcNow).Select(a => (a.Code, a.Level)).ToArray();
+        Assert.Contains(("environment_failing", EventLevel.Error), codes);
+        Assert.Contains(("parity", EventLevel.Error), codes);
+    }
+
+    [Fact]
+    public void A_learner_that_finishes_nothing_is_advised_by_its_own_pace()
+    {
+        var model = new RunModel("r", RunSource.Live);
+        for (var i = 1; i <= 5; i++) model.AddMetrics(RunFolderFixture.Metrics(i, 0.5, ",\"seconds\":20"), fresh: true);
+        var now = DateTimeOffset.UtcNow;
+        model.Progress = new ProgressState("training", 0, "", now);
+
+        Assert.DoesNotContain(Advisor.Evaluate(model, now.AddSeconds(119)), a => a.Code == "stalled");
+        Assert.Contains(Advisor.Evaluate(model, now.AddSeconds(125)), a => a.Code == "stalled");
+    }
+
+    [Fact]
+    public void A_healthy_run_is_left_alone()
+    {
+        var model = new RunModel("r", RunSource.Live);
+        for (var i = 1; i <= 60; i++)
+        {
+            model.AddMetrics(RunFolderFixture.Metrics(
+                i, 0.5 + (i / 200.0), ",\"entropy\":0.5,\"live_tensors\":40,\"parity_max_abs\":3e-6,\"clip_fraction\":0.1,\"environment_failures\":0"), fresh: true);
+        }
+
+        Assert.Empty(Advisor.Evaluate(model, DateTimeOffset.UtcNow));
+    }
+}

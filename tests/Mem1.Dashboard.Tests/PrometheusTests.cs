@@ -1,0 +1,80 @@
+using System.Diagnostics;
+using System.Text.RegularExpressions;
+
+namespace Mem1.Dashboard.Tests;
+
+public sealed partial class PrometheusTests
+{
+    [Fact]
+    public void Every_line_is_a_comment_or_a_sample_of_a_family_that_was_announced()
+    {
+        var announced = new HashSet<string>(StringComparer.Ordinal);
+        var samples = 0;
+        foreach (var line in Written().Split('\n', StringSplitOptions.RemoveEmptyEntries))
+        {
+            if (line.StartsWith("# TYPE ", StringComparison.Ordinal)) Assert.True(announced.Add(line.Split(' ')[2]), line);
+            if (line[0] == '#') continue;
+            var match = Sample().Match(line);
+            Assert.True(match.Success, line);
+            Assert.Contains(match.Groups["name"].Value, announced);
+            samples++;
+        }
+
+        Assert.True(samples > 20);
+    }
+
+    [Fact]
+    public void Labels_are_escaped_and_missing_numbers_left_out()
+    {
+        var text = Written();
+
+        Assert.Contains("worker=\"a\\\"b\\\\c\\nd\"", text, StringComparison.Ordinal);
+        Assert.Contains("mem1_train_rollout_tokens_per_second 10\n", text, StringComparison.Ordinal);
+        Assert.Contains("mem1_train_exact_match{objectives=\"1\"} 0.5\n", text, StringComparison.Ordinal);
+        Assert.DoesNotContain("explained_variance", text, StringComparison.Ordinal);
+        Assert.DoesNotContain("NaN", text, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("learner_tokens_per_s", "learner_tokens_per_second")]
+    [InlineData("pull_s", "pull_seconds")]
+    [InlineData("reward.format", "reward_format")]
+    [InlineData("step_count", "step_count_value")]
+    public void Names_follow_the_rules(string key, string expected) => Assert.Equal(expected, PrometheusText.MetricName(key));
+
+    [Fact]
+    public async Task Promtool_accepts_it()
+    {
+        var promtool = new[] { "/usr/bin/promtool", "/usr/local/bin/promtool" }.FirstOrDefault(File.Exists);
+        Assert.SkipWhen(promtool is null, "promtool is missing (Debian package prometheus)");
+        using var process = Process.Start(new ProcessStartInfo(promtool!, "check metrics")
+        {
+            RedirectStandardInput = true, RedirectStandardError = true, RedirectStandardOutput = true,
+        })!;
+        await process.StandardInput.WriteAsync(Written());
+        process.StandardInput.Close();
+        var said = await process.StandardError.ReadToEndAsync(TestContext.Current.CancellationToken)
+            + await process.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken);
+        await process.WaitForExitAsync(TestContext.Current.CancellationToken);
+
+        Assert.True(process.ExitCode == 0, said);
+    }
+
+    private static string Written()
+    {
+        var model = new RunModel("a \"run\"", RunSource.Live)
+        {
+            Live = new LiveSnapshot
+            {
+                Ledger = new LedgerState { Pending = 1, Leased = 2, Buffered = 3, Consumed = 4, Total = 10 },
+                Workers = [new WorkerState("a\"b\\c\nd", 1, 2, 3, 4, 5, null, null, null, null)],
+                Actors = [new ActorState("w", "", "supervisor", "running", "", 1, 2, 0, null)],
+            },
+        };
+        model.AddMetrics(RunFolderFixture.Metrics(7, 0.5, ",\"live_tensors\":3,\"seconds\":1.5,\"rss_bytes\":1e9,\"reward_parts\":{\"format\":0.1}"), fresh: true);
+        return PrometheusText.Write(model, new EventHub(), 0);
+    }
+
+    [GeneratedRegex("""^(?<name>[a-zA-Z_:][a-zA-Z0-9_:]*)(\{([a-z_]+="([^"\\\n]|\\["\\n])*",?)*\})? -?[0-9.]+(E[+-]?[0-9]+)?$""")]
+    private static partial Regex Sample();
+}
