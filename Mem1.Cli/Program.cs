@@ -42,6 +42,7 @@ internal static class Program
             DashboardCommand.Create(),
             DataCommand.Create(),
             RetrieverCommand.Create(),
+            ServeCommand.Create(),
             BenchCommand.Create(),
             ShopCommand.Create(),
             ReplayCommand.Create(),

@@ -20,6 +20,28 @@ public sealed record GenerationRequest(
     /// engine goes on from what it computed for it, with the memory of an agent that forgets all but the last turn.
     /// </summary>
     public CarriedEpisode? Carry { get; init; }
+
+    /// <summary>Told of every token as it is drawn; null when only the result matters.</summary>
+    public ITokenObserver? Observer { get; init; }
+
+    /// <summary>How many of the most likely tokens the observer is told with every one drawn; 0 is none.</summary>
+    public int TopLogProbs { get; init; }
+}
+
+/// <summary>A token and the natural log of its probability, temperature included.</summary>
+/// <param name="Token">Its id.</param>
+/// <param name="LogProb">As in <see cref="GenerationResult.LogProbs"/>.</param>
+public readonly record struct TokenLogProb(int Token, float LogProb);
+
+/// <summary>Follows a request token by token.</summary>
+public interface ITokenObserver
+{
+    /// <summary>A token was drawn. Called by the thread that steps the engine, in order; it must not throw.</summary>
+    /// <param name="token">Its id.</param>
+    /// <param name="logProb">Its log-prob, as the result will hold it.</param>
+    /// <param name="policyVersion">Of the weights that made its logits.</param>
+    /// <param name="top">The most likely tokens in its place, best first; as many as were asked for.</param>
+    void Drawn(int token, float logProb, long policyVersion, IReadOnlyList<TokenLogProb> top);
 }
 
 /// <summary>A turn of a carried episode.</summary>

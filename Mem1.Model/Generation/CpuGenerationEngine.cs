@@ -119,6 +119,7 @@ public sealed class CpuGenerationEngine : IGenerationEngine
         for (int i = 0; i < _active.Count; i++)
         {
             Sequence sequence = _active[i];
+            sequence.Report();
             if (sequence.Finish is null)
             {
                 _active[kept++] = sequence;
@@ -240,6 +241,8 @@ public sealed class CpuGenerationEngine : IGenerationEngine
             double uniform = sampling.Temperature == 0 ? 0 : RandomStream.Uniform(s.Request.Seed, (ulong)s.Generated.Count);
             (int drawn, float logProb) = _sampler.Draw(new ReadOnlySpan<float>(logits, engine._config.VocabularySize), sampling, uniform);
             s.Append(drawn, logProb, engine.PolicyVersion);
+            if (s.Request.TopLogProbs > 0)
+                s.Top = _sampler.Top(new ReadOnlySpan<float>(logits, engine._config.VocabularySize), s.Request.TopLogProbs);
             if (drawn == engine._endOfText)
                 s.Finish = FinishReason.EndOfText;
             else if (engine._stops.Completes(s.Generated, s.Request.StopStrings))
@@ -291,6 +294,11 @@ public sealed class CpuGenerationEngine : IGenerationEngine
         public List<int> Generated { get; } = [];
 
         public FinishReason? Finish { get; set; }
+
+        /// <summary>The most likely tokens in the place of the last one drawn.</summary>
+        public IReadOnlyList<TokenLogProb> Top { get; set; } = [];
+
+        public void Report() => Request.Observer?.Drawn(Generated[^1], _logProbs[^1], _versions[^1], Top);
 
         public void Append(int token, float logProb, long version)
         {

@@ -14,6 +14,8 @@ internal sealed class Sampler(int vocabulary)
     private readonly double[] _blocks = new double[(vocabulary + Block - 1) / Block];
     private readonly float[] _keys = new float[vocabulary];
     private readonly int[] _ids = new int[vocabulary];
+    private float _largest, _temperature;
+    private double _logTotal;
 
     /// <param name="logits">One per vocabulary entry.</param>
     /// <param name="options">Temperature and top-p.</param>
@@ -41,8 +43,34 @@ internal sealed class Sampler(int vocabulary)
         int token = greedy ? best
             : options.TopP >= 1 ? FromAll(weights, uniform * total)
             : FromNucleus(weights, total, options.TopP, uniform);
-        return (token, (float)(((double)logits[token] - largest) / temperature - Math.Log(total)));
+        (_largest, _temperature, _logTotal) = (largest, temperature, Math.Log(total));
+        return (token, LogProb(logits[token]));
     }
+
+    /// <summary>The most likely tokens of the logits last drawn from, best first; of two that are equally likely the lower id.</summary>
+    /// <param name="logits">Those of the last draw.</param>
+    /// <param name="count">How many; at least 1.</param>
+    public TokenLogProb[] Top(ReadOnlySpan<float> logits, int count)
+    {
+        // Sorted by insertion: a few tokens are kept, and nearly all others fail the first comparison.
+        var ids = new int[Math.Min(count, logits.Length)];
+        int kept = 0;
+        for (int id = 0; id < logits.Length; id++)
+        {
+            if (kept == ids.Length && !(logits[id] > logits[ids[^1]]))
+                continue;
+            int at = kept < ids.Length ? kept++ : kept - 1;
+            for (; at > 0 && logits[id] > logits[ids[at - 1]]; at--)
+                ids[at] = ids[at - 1];
+            ids[at] = id;
+        }
+        var top = new TokenLogProb[ids.Length];
+        for (int i = 0; i < top.Length; i++)
+            top[i] = new TokenLogProb(ids[i], LogProb(logits[ids[i]]));
+        return top;
+    }
+
+    private float LogProb(float logit) => (float)(((double)logit - _largest) / _temperature - _logTotal);
 
     private int FromAll(ReadOnlySpan<float> weights, double target)
     {

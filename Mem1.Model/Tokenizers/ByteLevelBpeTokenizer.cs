@@ -112,6 +112,16 @@ public sealed class ByteLevelBpeTokenizer : ITokenizer
         return Encode(_chat is null ? userPrompt : _chat.Render(userPrompt));
     }
 
+    /// <summary>Encodes a chat within the model's template, up to where the assistant is to write next.</summary>
+    /// <param name="messages">From the first one on.</param>
+    /// <exception cref="InvalidOperationException">The tokenizer has no chat template.</exception>
+    public int[] EncodeChatPrompt(IReadOnlyList<ChatMessage> messages)
+    {
+        ArgumentNullException.ThrowIfNull(messages);
+        ChatTemplate chat = _chat ?? throw new InvalidOperationException("the tokenizer has no chat template.");
+        return Encode(chat.Render(messages, first: true) + ChatTemplate.Assistant);
+    }
+
     /// <summary>Whether prompts are wrapped in chat markup.</summary>
     public bool HasChatTemplate => _chat is not null;
 
