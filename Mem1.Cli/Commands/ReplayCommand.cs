@@ -16,8 +16,9 @@ internal static class ReplayCommand
         var command = new Command(
             "replay",
             """
-            Compute a step that diverged again, from the batch and the weights that the run saved, and say where the first number that is
-            not finite appears: in the weights, in what the step was fed, in a block of the model, in a term of the loss, or in a gradient.
+            Compute a step that diverged once more, and say where the numbers were lost.
+
+            From the batch and the weights that the run saved. The first number that is not finite may appear in the weights, in what the step was fed, in a block of the model, in a term of the loss, or in a gradient.
 
             Examples:
               ./mem1 replay runs/default/diverged/update-12/step.json

@@ -49,8 +49,9 @@ internal static class SftCommand
         var command = new Command(
             "sft",
             """
-            Fine-tune a model on chats or episodes: cross-entropy on what the assistant wrote, nothing else, in the layout of reinforcement
-            learning. The finished model is in the run's model/ folder, in the layout of Hugging Face.
+            Fine-tune a model on chats or recorded episodes.
+
+            Cross-entropy on what the assistant wrote and on nothing else, in the layout of reinforcement learning. The finished model is in the run's model/ folder, in the layout of Hugging Face.
 
             Examples:
               ./mem1 sft --data chats.jsonl --model Qwen2.5-0.5B-Instruct --name first
