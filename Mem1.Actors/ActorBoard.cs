@@ -148,7 +148,8 @@ internal sealed class ActorBoard
             Spans =
             [
                 .. Spans.Select(s => new ActorSpan(
-                    s.Kind, s.Turn, Stopwatch.GetElapsedTime(s.Start, now), Stopwatch.GetElapsedTime(s.Start, s.End == 0 ? now : s.End), s.Version)),
+                    s.Kind, s.Turn, Stopwatch.GetElapsedTime(s.Start, now),
+                    Stopwatch.GetElapsedTime(s.Start, s.End == 0 ? now : s.End), s.Version)),
             ],
         };
     }

@@ -28,6 +28,9 @@ internal static class Advisor
     // Above this most of the gradient is cut off.
     private const double HighClip = 0.4;
 
+    // Below 0 already says worse than a constant, but returns that hardly vary, as at the end of a run that learned, make it dip.
+    private const double UselessCritic = -1;
+
     // Float32 on two implementations differs by about 1e-6; this is three orders above it. Lower-precision weights lie in between.
     private const double ParityBound = 1e-3;
 
@@ -48,7 +51,10 @@ internal static class Advisor
     {
         if (m.Count == 0) return;
         var at = $"updates {m.Updates[Math.Max(0, m.Count - Recent)]} to {m.Last}";
-        if (Tail(m, "parity_max_abs", Recent) is { Count: > 0 } parity && parity.Max() > ParityBound)
+        // The run's own bound (learner.parity_alarm) decides; runs that did not count alarms are held against ours.
+        var alarms = Tail(m, "parity_alarms", Recent + 1);
+        var alarmed = alarms is { Count: > 0 } ? alarms[^1] > (alarms.Count > Recent ? alarms[0] : 0) : (bool?)null;
+        if (Tail(m, "parity_max_abs", Recent) is { Count: > 0 } parity && (alarmed ?? parity.Max() > ParityBound))
         {
             found.Add(new(EventLevel.Error, "parity",
                 "What the learner computes is not what the sampler computed, so every importance ratio is wrong.",
@@ -68,10 +74,10 @@ internal static class Advisor
                 F($"mean clip_fraction {clip.Average():0.00} in {at}; above {HighClip} is unusual")));
         }
 
-        if (Tail(m, "explained_variance", Trend) is { Count: Trend } explained && explained.All(v => v < 0))
+        if (Tail(m, "explained_variance", Trend) is { Count: Trend } explained && explained.All(v => v < UselessCritic))
         {
-            found.Add(new(EventLevel.Warning, "critic_useless", "The critic predicts worse than a constant would.",
-                F($"explained_variance below 0 in each of the last {Trend} updates, now {explained[^1]:0.00}")));
+            found.Add(new(EventLevel.Warning, "critic_useless", "The critic predicts far worse than a constant would.",
+                F($"explained_variance below {UselessCritic} in each of the last {Trend} updates, now {explained[^1]:0.00}")));
         }
 
         if (Tail(m, "entropy", int.MaxValue) is { Count: >= 2 * Trend } entropy
@@ -108,15 +114,17 @@ internal static class Advisor
                 F($"{failures:0} environment_failures over {episodes:0} episodes in update {m.Last}")));
         }
 
-        if (Last(m, "skipped_steps") is > 0 and var skipped)
+        if (Tail(m, "skipped_updates", Recent) is { Count: > 0 } skipped && skipped.Sum() > 0)
         {
-            found.Add(new(EventLevel.Error, "not_finite", "Optimiser steps were left out because loss or gradient was not finite.",
-                F($"skipped_steps {skipped:0} in update {m.Last}")));
+            found.Add(new(EventLevel.Error, "not_finite",
+                "Optimiser steps were left out because loss or gradient was not finite; mem1 replay shows where.",
+                F($"skipped_updates {skipped.Sum():0} in {at}")));
         }
 
         if (Last(m, "quarantined") is > 0 and var quarantined)
         {
-            found.Add(new(EventLevel.Warning, "quarantined", "Tasks were given up after failing on every try; the ledger has their reasons.",
+            found.Add(new(EventLevel.Warning, "quarantined",
+                "Tasks were given up after failing on every try; the ledger has their reasons.",
                 F($"{quarantined:0} quarantined up to update {m.Last}")));
         }
 
@@ -136,7 +144,8 @@ internal static class Advisor
         var silent = (now - since).TotalSeconds;
         if (silent <= Math.Max(StallSeconds, StallFactor * median)) return;
         found.Add(new(EventLevel.Error, "stalled", "The learner has finished no update for a long time.",
-            median > 0 ? F($"{silent:0} s since the last one; half of them take less than {median:0.0} s") : F($"{silent:0} s in this phase")));
+            median > 0 ? F($"{silent:0} s since the last one; half of them take less than {median:0.0} s")
+                : F($"{silent:0} s in this phase")));
     }
 
     private static void Distributed(LiveSnapshot live, List<Advisory> found)
@@ -155,7 +164,8 @@ internal static class Advisor
 
         foreach (var actor in live.Actors.Where(a => a.LastFailure is not null && a.Kind != "episode"))
         {
-            found.Add(new(EventLevel.Warning, "actor_failed", $"The {actor.Kind} of the worker has failed and was restarted {actor.Restarts} times.",
+            found.Add(new(EventLevel.Warning, "actor_failed",
+                $"The {actor.Kind} of the worker has failed and was restarted {actor.Restarts} times.",
                 actor.LastFailure!.Split('\n')[0]));
         }
     }

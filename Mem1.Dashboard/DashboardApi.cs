@@ -37,9 +37,14 @@ internal sealed class DashboardApi(RunModel model, EventHub hub, TelemetryQueue?
         routes.MapGet("/events", EventsAsync);
         routes.MapGet("/api/run", context => Answer(context, new
         {
-            model.Name, model.Source, model.Folder, model.Config,
+            model.Name,
+            model.Source,
+            model.Folder,
+            model.Config,
             Evaluation = model.Evaluation is { } text ? TryParse(text) : null,
-            Instance = _instance, model.Opened, Page = Page.IsBuilt,
+            Instance = _instance,
+            model.Opened,
+            Page = Page.IsBuilt,
         }));
         routes.MapGet("/api/state", context => Answer(context, State()));
         routes.MapGet("/api/metrics", context =>
@@ -110,6 +115,7 @@ internal sealed class DashboardApi(RunModel model, EventHub hub, TelemetryQueue?
             PhaseSince = progress.Since,
             Update = model.Metrics(m => m.Last),
             PolicyVersion = live?.PolicyVersion,
+            StalenessBound = live?.StalenessBound,
             LearnerAddress = live?.LearnerAddress,
             Ledger = live?.Ledger,
             Workers = live?.Workers.Take(MaxListed),
@@ -134,7 +140,8 @@ internal sealed class DashboardApi(RunModel model, EventHub hub, TelemetryQueue?
         try
         {
             // The instance tells a page that reconnects whether what it has is of this server's life.
-            await WriteAsync(context, new ServerEvent("hello", Json.Write(new { Instance = _instance, State = State() })), ended.Token).ConfigureAwait(false);
+            var hello = Json.Write(new { Instance = _instance, State = State() });
+            await WriteAsync(context, new ServerEvent("hello", hello), ended.Token).ConfigureAwait(false);
             long told = 0;
             while (!ended.IsCancellationRequested)
             {
@@ -157,7 +164,8 @@ internal sealed class DashboardApi(RunModel model, EventHub hub, TelemetryQueue?
                 if (client.Dropped is var lost && lost > told)
                 {
                     told = lost;
-                    await WriteAsync(context, new ServerEvent("dropped", Json.Write(new { Count = lost })), ended.Token).ConfigureAwait(false);
+                    await WriteAsync(context, new ServerEvent("dropped", Json.Write(new { Count = lost })), ended.Token)
+                        .ConfigureAwait(false);
                 }
             }
         }

@@ -1,5 +1,5 @@
-// Keeps: listens on loopback unless told otherwise and answers only requests that name it by an address or localhost, so that no web page can
-// reach it through a name of its own; answers nothing but GET; every answer carries the content security policy; a failure in here
+// Keeps: listens on loopback unless told otherwise and answers only requests that name it by an address or localhost, so that no web page
+// can reach it through a name of its own; answers nothing but GET; every answer carries the content security policy; a failure in here
 // never reaches the training.
 using System.Net;
 using System.Net.Sockets;
@@ -72,7 +72,8 @@ public sealed class DashboardServer : IAsyncDisposable
         if (options.Folder is { } given && options.Live is null && !File.Exists(Path.Combine(given, "config.yaml")))
             throw new DashboardException($"There is no run in {given} (no config.yaml in it).");
         var model = options.Folder is { } folder
-            ? new RunModel(Path.GetFileName(Path.TrimEndingDirectorySeparator(folder)), options.Live is null ? RunSource.Folder : RunSource.Live)
+            ? new RunModel(Path.GetFileName(Path.TrimEndingDirectorySeparator(folder)),
+                options.Live is null ? RunSource.Folder : RunSource.Live)
             {
                 Folder = folder,
             }
@@ -103,12 +104,14 @@ public sealed class DashboardServer : IAsyncDisposable
             stopping.Dispose();
             if (e is not (IOException or SocketException)) throw;
             throw new DashboardException(
-                $"The dashboard cannot listen on {options.Address}:{options.Port} ({e.InnerException?.Message ?? e.Message}); choose another port.", e);
+                $"The dashboard cannot listen on {options.Address}:{options.Port} ({e.InnerException?.Message ?? e.Message}); "
+                + "choose another port.", e);
         }
 
         var bound = application.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First();
         IRunFeed feed = options.Folder is { } path ? new FolderFeed(path) : new DemoFeed();
-        var feeding = Task.Run(() => new Feeder(model, hub, feed, options.Live, options.Telemetry, api).RunAsync(LookInterval, stopping.Token), CancellationToken.None);
+        var feeder = new Feeder(model, hub, feed, options.Live, options.Telemetry, api);
+        var feeding = Task.Run(() => feeder.RunAsync(LookInterval, stopping.Token), CancellationToken.None);
         return new DashboardServer(application, stopping, feeding, model, new Uri(bound)) { Hub = hub };
     }
 

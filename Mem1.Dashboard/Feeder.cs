@@ -24,7 +24,8 @@ internal sealed class Feeder(RunModel model, EventHub hub, IRunFeed feed, ILiveS
                 }
                 catch (Exception e) when (e is not OperationCanceledException)
                 {
-                    if (_lastFault != e.Message) Log(new TelemetryEvent(EventLevel.Error, "dashboard", $"A look at the run failed: {e.Message}"));
+                    if (_lastFault != e.Message)
+                        Log(new TelemetryEvent(EventLevel.Error, "dashboard", $"A look at the run failed: {e.Message}"));
                     _lastFault = e.Message;
                 }
             }
@@ -90,7 +91,10 @@ internal sealed class Feeder(RunModel model, EventHub hub, IRunFeed feed, ILiveS
         foreach (var actor in now.Actors.Where(a => a.LastFailure is not null))
         {
             if (!_failed.Add($"{actor.Path} {actor.Restarts} {actor.LastFailure}")) continue;
-            Log(new TelemetryEvent(EventLevel.Error, "actor", actor.LastFailure!) { Actor = actor.Path, Episode = actor.Kind == "episode" ? actor.Detail : "" });
+            Log(new TelemetryEvent(EventLevel.Error, "actor", actor.LastFailure!)
+            {
+                Actor = actor.Path, Episode = actor.Kind == "episode" ? actor.Detail : "",
+            });
         }
 
         // Names of actors that are gone do not come again.

@@ -14,6 +14,8 @@ public sealed record LiveSnapshot
 {
     /// <summary>Newest version of the policy.</summary>
     public long PolicyVersion { get; init; }
+    /// <summary>How many versions old the oldest token of a batch may be; 0 is synchronous.</summary>
+    public int StalenessBound { get; init; }
     /// <summary>Where workers find the learner.</summary>
     public string LearnerAddress { get; init; } = "";
     /// <summary>Tasks by state.</summary>

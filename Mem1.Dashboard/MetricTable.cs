@@ -9,6 +9,9 @@ internal sealed class MetricTable
     // Ten days of updates of 10 s; 60 columns of it take 45 MB.
     public const int Capacity = 100_000;
 
+    // A histogram over versions is as long as the bound on staleness; a longer array is no histogram that anybody looks at.
+    private const int MaxBins = 32;
+
     private readonly List<long> _updates = [];
     private readonly Dictionary<string, List<double>> _columns = new(StringComparer.Ordinal);
 
@@ -71,15 +74,28 @@ internal sealed class MetricTable
         return at >= 0 ? at + 1 : ~at;
     }
 
-    // Parts of the reward and the like are objects: their numbers are columns of their own, as in reward.outcome.
+    // Parts of the reward and the like are objects, histograms are arrays: their numbers are columns of their own, as in reward.outcome
+    // and staleness_tokens.0.
     private static void Flatten(JsonElement of, string prefix, Dictionary<string, double> row)
     {
+        void Bins(JsonElement bins, string name)
+        {
+            var i = 0;
+            foreach (var bin in bins.EnumerateArray())
+            {
+                if (bin.ValueKind == JsonValueKind.Number) row[$"{name}.{i}"] = bin.GetDouble();
+                i++;
+            }
+        }
+
         foreach (var property in of.EnumerateObject())
         {
             var name = prefix + property.Name;
             if (property.Value.ValueKind == JsonValueKind.Number) row[name] = property.Value.GetDouble();
             else if (property.Value.ValueKind == JsonValueKind.Null) row[name] = double.NaN;
             else if (property.Value.ValueKind == JsonValueKind.Object && prefix.Length == 0) Flatten(property.Value, name + ".", row);
+            else if (property.Value.ValueKind == JsonValueKind.Array && prefix.Length == 0 && property.Value.GetArrayLength() <= MaxBins)
+                Bins(property.Value, name);
         }
     }
 

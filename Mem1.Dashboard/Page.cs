@@ -46,8 +46,8 @@ internal static class Page
             <!doctype html><html lang="en"><meta charset="utf-8"><title>Mem1</title>
             <h1>The dashboard's page is not built</h1>
             <p>{WebUtility.HtmlEncode(why)}</p>
-            <p>Then build it with <code>rm -f artifacts/stamp.cli</code> and start <code>./mem1</code> again. Everything else works without it:
-            <a href="/api/run">/api/run</a>, <a href="/metrics">/metrics</a> and what docs/dashboard.md lists.</p></html>
+            <p>Then build it with <code>rm -f artifacts/stamp.cli</code> and start <code>./mem1</code> again. Everything else works
+            without it: <a href="/api/run">/api/run</a>, <a href="/metrics">/metrics</a> and what docs/dashboard.md lists.</p></html>
             """);
     }
 

@@ -13,9 +13,11 @@ internal static class PrometheusText
     public static string Write(RunModel model, EventHub hub, long telemetryDropped)
     {
         var text = new StringBuilder();
+        var source = model.Source.ToString().ToLowerInvariant();
         Family(text, "mem1_run_info", "gauge", "The run that is shown; always 1.",
-            [($"run=\"{Escape(model.Name)}\",source=\"{model.Source.ToString().ToLowerInvariant()}\",phase=\"{Escape(model.Progress.Phase)}\"", 1)]);
-        var rows = model.Metrics(m => m.Count == 0 ? [] : m.Names.Select(n => (Name: n, Value: m[n]![^1])).Append((Name: "update", Value: m.Last)).ToList());
+            [($"run=\"{Escape(model.Name)}\",source=\"{source}\",phase=\"{Escape(model.Progress.Phase)}\"", 1)]);
+        List<(string Name, double Value)> rows = model.Metrics<List<(string Name, double Value)>>(m => m.Count == 0 ? [] :
+            [.. m.Names.Select(n => (n, m[n]![^1])), ("update", m.Last)]);
         var exact = rows.Where(r => Objectives(r.Name) is not null).ToList();
         if (exact.Count > 0)
         {
@@ -29,7 +31,8 @@ internal static class PrometheusText
         {
             Family(text, "mem1_ledger_tasks", "gauge", "Tasks by state.",
             [
-                ("state=\"pending\"", live.Ledger.Pending), ("state=\"leased\"", live.Ledger.Leased), ("state=\"buffered\"", live.Ledger.Buffered),
+                ("state=\"pending\"", live.Ledger.Pending), ("state=\"leased\"", live.Ledger.Leased),
+                ("state=\"buffered\"", live.Ledger.Buffered),
                 ("state=\"consumed\"", live.Ledger.Consumed), ("state=\"quarantined\"", live.Ledger.Quarantined),
             ]);
             Family(text, "mem1_workers", "gauge", "Connected workers.", [("", live.Workers.Count)]);
@@ -39,7 +42,10 @@ internal static class PrometheusText
             Workers("mem1_worker_unacknowledged", "Turns the worker keeps until the learner has them.", w => w.Unacknowledged);
             Workers("mem1_worker_tokens_per_second", "Tokens drawn per second between its last heartbeats.", w => w.TokensPerSecond);
             Family(text, "mem1_actors", "gauge", "Actors of the worker in this process by kind and state.",
-                [.. live.Actors.GroupBy(a => (a.Kind, a.State)).Select(g => ($"kind=\"{Escape(g.Key.Kind)}\",state=\"{Escape(g.Key.State)}\"", (double)g.Count()))]);
+            [
+                .. live.Actors.GroupBy(a => (a.Kind, a.State)).Select(g => (
+                    $"kind=\"{Escape(g.Key.Kind)}\",state=\"{Escape(g.Key.State)}\"", (double)g.Count())),
+            ]);
 
             void Workers(string name, string help, Func<WorkerState, double?> value) => Family(
                 text, name, "gauge", help, [.. live.Workers.Select(w => ($"worker=\"{Escape(w.Id)}\"", value(w) ?? double.NaN))]);
@@ -52,7 +58,8 @@ internal static class PrometheusText
     }
 
     private static string? Objectives(string name) =>
-        name.StartsWith("em_", StringComparison.Ordinal) && name.Length > 3 && name.AsSpan(3).IndexOfAnyExceptInRange('0', '9') < 0 ? name[3..] : null;
+        name.StartsWith("em_", StringComparison.Ordinal) && name.Length > 3
+            && name.AsSpan(3).IndexOfAnyExceptInRange('0', '9') < 0 ? name[3..] : null;
 
     /// <summary>A name that Prometheus's rules allow: whole units, letters, digits and underscores, no reserved ending.</summary>
     internal static string MetricName(string key)
@@ -66,7 +73,8 @@ internal static class PrometheusText
         return reserved.Any(r => clean.EndsWith(r, StringComparison.Ordinal)) ? clean + "_value" : clean;
     }
 
-    private static void Family(StringBuilder text, string name, string type, string help, IReadOnlyList<(string Labels, double Value)> samples)
+    private static void Family(
+        StringBuilder text, string name, string type, string help, IReadOnlyList<(string Labels, double Value)> samples)
     {
         var written = samples.Where(s => double.IsFinite(s.Value)).ToList();
         if (written.Count == 0) return;

@@ -214,7 +214,8 @@ public sealed class RunModel(string name, RunSource source)
         {
             using var json = JsonDocument.Parse(line);
             var root = json.RootElement;
-            if (root.ValueKind != JsonValueKind.Object || !root.TryGetProperty("update", out var update) || !update.TryGetInt64(out var number))
+            if (root.ValueKind != JsonValueKind.Object || !root.TryGetProperty("update", out var update)
+                || update.ValueKind != JsonValueKind.Number || !update.TryGetInt64(out var number))
                 return null;
             var prompt = Int(root, "prompt_tokens");
             int turns = 0, peak = 0;
@@ -230,7 +231,8 @@ public sealed class RunModel(string name, RunSource source)
             double[] exact = root.TryGetProperty("exact_match", out var em) && em.ValueKind == JsonValueKind.Array
                 ? [.. em.EnumerateArray().Select(e => e.ValueKind == JsonValueKind.Number ? e.GetDouble() : 0)] : [];
             return new TrajectorySummary(
-                0, number, Text(root, "episode_id"), root.TryGetProperty("reward", out var r) && r.ValueKind == JsonValueKind.Number ? r.GetDouble() : 0,
+                0, number, Text(root, "episode_id"),
+                root.TryGetProperty("reward", out var r) && r.ValueKind == JsonValueKind.Number ? r.GetDouble() : 0,
                 Text(root, "end"), turns, exact.Length, exact.Length == 0 ? 0 : exact.Average(), peak);
         }
         catch (JsonException)
@@ -240,7 +242,8 @@ public sealed class RunModel(string name, RunSource source)
     }
 
     private static int Int(JsonElement of, string name) =>
-        of.ValueKind == JsonValueKind.Object && of.TryGetProperty(name, out var v) && v.ValueKind == JsonValueKind.Number && v.TryGetInt32(out var n) ? n : 0;
+        of.ValueKind == JsonValueKind.Object && of.TryGetProperty(name, out var v) && v.ValueKind == JsonValueKind.Number
+            && v.TryGetInt32(out var n) ? n : 0;
 
     private static string Text(JsonElement of, string name) =>
         of.TryGetProperty(name, out var v) && v.ValueKind == JsonValueKind.String ? v.GetString()! : "";

@@ -19,7 +19,8 @@ internal sealed class FolderFeed(string folder) : IRunFeed
     private readonly LineFollower _trajectoriesFile = new(Path.Combine(folder, "trajectories.jsonl"));
     private bool _first = true;
 
-    public bool Poll(RunModel model, Action<IReadOnlyDictionary<string, double>> metrics, Action<TrajectorySummary> trajectory, Action restarted)
+    public bool Poll(
+        RunModel model, Action<IReadOnlyDictionary<string, double>> metrics, Action<TrajectorySummary> trajectory, Action restarted)
     {
         model.Config = ReadText("config.yaml") ?? model.Config;
         model.Evaluation = ReadText("evaluation.json");
@@ -66,7 +67,8 @@ internal sealed class DemoFeed : IRunFeed
 {
     private bool _done;
 
-    public bool Poll(RunModel model, Action<IReadOnlyDictionary<string, double>> metrics, Action<TrajectorySummary> trajectory, Action restarted)
+    public bool Poll(
+        RunModel model, Action<IReadOnlyDictionary<string, double>> metrics, Action<TrajectorySummary> trajectory, Action restarted)
     {
         if (_done) return true;
         _done = true;
@@ -76,7 +78,7 @@ internal sealed class DemoFeed : IRunFeed
         foreach (var line in Lines("trajectories.jsonl")) model.AddTrajectory(line, () => line);
         if (Text("live.json") is { } live) model.Live = Json.Read<LiveSnapshot>(live);
         foreach (var line in Lines("events.jsonl")) model.Log(Json.Read<TelemetryEvent>(line)!);
-        model.Progress = new ProgressState("training", 1, "recorded", DateTimeOffset.UtcNow);
+        model.Progress = new ProgressState("finished", 1, "", DateTimeOffset.UtcNow);
         return true;
     }
 

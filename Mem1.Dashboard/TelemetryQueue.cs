@@ -49,8 +49,8 @@ public sealed class TelemetryQueue : ITelemetrySink
     // The dashboard empties it several times a second; more than this between two looks is a flood that no reader follows.
     private const int Capacity = 4096;
 
-    private readonly Channel<TelemetryEvent> _events =
-        Channel.CreateBounded<TelemetryEvent>(new BoundedChannelOptions(Capacity) { SingleReader = true, FullMode = BoundedChannelFullMode.Wait });
+    private readonly Channel<TelemetryEvent> _events = Channel.CreateBounded<TelemetryEvent>(
+        new BoundedChannelOptions(Capacity) { SingleReader = true, FullMode = BoundedChannelFullMode.Wait });
 
     private long _dropped;
     private volatile ProgressState _progress = new("starting", 0, "", DateTimeOffset.UtcNow);

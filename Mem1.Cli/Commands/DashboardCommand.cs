@@ -11,13 +11,15 @@ internal static class DashboardCommand
     {
         var run = new Option<DirectoryInfo?>("--run")
         {
-            Description = "Folder of a run: finished, crashed, or going on in another process", HelpName = "DIR",
+            Description = "Folder of a run: finished, crashed, or going on in another process",
+            HelpName = "DIR",
         };
         var demo = new Option<bool>("--demo") { Description = "A recorded run" };
         var port = PortOption("--port");
         var listen = new Option<string>("--listen")
         {
-            Description = "Address to bind; anything but loopback lets other machines look", HelpName = "ADDRESS",
+            Description = "Address to bind; anything but loopback lets other machines look",
+            HelpName = "ADDRESS",
             DefaultValueFactory = _ => "127.0.0.1",
         };
         var command = new Command(
@@ -57,7 +59,9 @@ internal static class DashboardCommand
     {
         var port = new Option<int>(name)
         {
-            Description = "Port of the dashboard; 0 takes a free one", HelpName = "PORT", DefaultValueFactory = _ => DashboardOptions.StandardPort,
+            Description = "Port of the dashboard; 0 takes a free one",
+            HelpName = "PORT",
+            DefaultValueFactory = _ => DashboardOptions.StandardPort,
         };
         port.Validators.Add(result =>
         {
@@ -66,7 +70,9 @@ internal static class DashboardCommand
         return port;
     }
 
-    /// <summary>The dashboard inside a training; null when it is not wanted or cannot listen, which the user is told: the training goes on.</summary>
+    /// <summary>
+    /// The dashboard inside a training; null when it is not wanted or cannot listen, which the user is told: the training goes on.
+    /// </summary>
     /// <param name="reporter">Of the run.</param>
     /// <param name="folder">Of the run.</param>
     /// <param name="port">Null for no dashboard.</param>
@@ -76,7 +82,8 @@ internal static class DashboardCommand
         try
         {
             var server = DashboardServer.StartAsync(
-                new DashboardOptions { Folder = folder, Port = wanted, Live = reporter, Telemetry = reporter.Telemetry }, CancellationToken.None)
+                new DashboardOptions { Folder = folder, Port = wanted, Live = reporter, Telemetry = reporter.Telemetry },
+                CancellationToken.None)
                 .GetAwaiter().GetResult();
             reporter.Note($"Dashboard: {server.Address}");
             return new Running(server);

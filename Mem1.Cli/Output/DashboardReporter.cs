@@ -47,14 +47,16 @@ internal sealed class DashboardReporter(IRunReporter inner) : IRunReporter, ILiv
     public void Sampling(long update, int done, int of)
     {
         Telemetry.Progress(
-            of == 0 ? 0 : (double)done / of, string.Create(CultureInfo.InvariantCulture, $"update {update}: {done} of {of} episodes sampled"));
+            of == 0 ? 0 : (double)done / of,
+            string.Create(CultureInfo.InvariantCulture, $"update {update}: {done} of {of} episodes sampled"));
         inner.Sampling(update, done, of);
     }
 
     public void Updated(UpdateMetrics metrics, int last)
     {
         Telemetry.Log(new TelemetryEvent(EventLevel.Info, "update", string.Create(
-            CultureInfo.InvariantCulture, $"Update {metrics.Update} of {last}: reward {metrics.RewardMean:0.000}, {metrics.Seconds:0.0} s.")));
+            CultureInfo.InvariantCulture,
+            $"Update {metrics.Update} of {last}: reward {metrics.RewardMean:0.000}, {metrics.Seconds:0.0} s.")));
         inner.Updated(metrics, last);
     }
 
@@ -78,11 +80,16 @@ internal sealed class DashboardReporter(IRunReporter inner) : IRunReporter, ILiv
         return new LiveSnapshot
         {
             PolicyVersion = session.PolicyVersion,
+            StalenessBound = session.Ledger.Staleness,
             LearnerAddress = session.Address.Authority,
             Ledger = new LedgerState
             {
-                Pending = counts.Pending, Leased = counts.Leased, Buffered = counts.Buffered, Consumed = counts.Consumed,
-                Quarantined = counts.Quarantined, Total = counts.Total,
+                Pending = counts.Pending,
+                Leased = counts.Leased,
+                Buffered = counts.Buffered,
+                Consumed = counts.Consumed,
+                Quarantined = counts.Quarantined,
+                Total = counts.Total,
             },
             Workers =
             [
@@ -104,10 +111,15 @@ internal sealed class DashboardReporter(IRunReporter inner) : IRunReporter, ILiv
     /// <summary>Those of this process with what they did, then those that others play.</summary>
     private static List<EpisodeState> Episodes(string? local, IReadOnlyList<Actors.ActorStatus> actors, IReadOnlyList<LeaseStatus> leases)
     {
-        var episodes = actors.Where(a => a.Kind == "episode").Reverse().Take(MaxEpisodes).Select(a => new EpisodeState(
+        var episodes = actors.Where(a => a.Kind == "episode")
+            .OrderBy(a => a.State is "finished" or "returned" or "failed").ThenBy(a => a.Age).Take(MaxEpisodes)
+            .Select(a => new EpisodeState(
             a.EpisodeId, local!, a.Attempt, a.Turn, a.State, Round(a.Age),
-            [.. a.Spans.Select(s => new EpisodeSpan(s.Kind, s.Turn, s.Ago.TotalSeconds, s.Length.TotalSeconds, s.PolicyVersion))])).ToList();
-        episodes.AddRange(leases.Where(l => l.WorkerId != local).Take(Math.Max(0, MaxEpisodes - episodes.Count)).Select(l => new EpisodeState(
+            [
+                .. a.Spans.Select(s => new EpisodeSpan(s.Kind, s.Turn, s.Ago.TotalSeconds, s.Length.TotalSeconds, s.PolicyVersion)),
+            ])).ToList();
+        var elsewhere = leases.Where(l => l.WorkerId != local).Take(Math.Max(0, MaxEpisodes - episodes.Count));
+        episodes.AddRange(elsewhere.Select(l => new EpisodeState(
             l.EpisodeId, l.WorkerId, l.Attempt, Turn: null, "leased", Round(l.Age), [])));
         return episodes;
     }

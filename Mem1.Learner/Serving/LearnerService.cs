@@ -29,7 +29,8 @@ internal sealed class LearnerServiceImplementation(
     private readonly ConcurrentDictionary<WorkerSession, byte> _sessions = [];
 
     /// <summary>Every connected worker, in the order of their names.</summary>
-    public IReadOnlyList<WorkerStatus> Workers => [.. _sessions.Keys.Select(s => s.Status()).OrderBy(w => w.WorkerId, StringComparer.Ordinal)];
+    public IReadOnlyList<WorkerStatus> Workers =>
+        [.. _sessions.Keys.Select(s => s.Status()).OrderBy(w => w.WorkerId, StringComparer.Ordinal)];
 
     /// <summary>Tells every worker that there is nothing left to do, and waits until they have left.</summary>
     /// <param name="reason">For people to read.</param>
@@ -315,7 +316,11 @@ internal sealed class WorkerSession(string workerId, int maxEpisodes) : ILeaseTa
         {
             var now = Stopwatch.GetTimestamp();
             if (_heartbeat is { } last && heartbeat.GeneratedTokens >= last.GeneratedTokens && now > _heartbeatAt)
-                _tokensPerSecond = (heartbeat.GeneratedTokens - last.GeneratedTokens) / Stopwatch.GetElapsedTime(_heartbeatAt, now).TotalSeconds;
+            {
+                _tokensPerSecond = (heartbeat.GeneratedTokens - last.GeneratedTokens)
+                    / Stopwatch.GetElapsedTime(_heartbeatAt, now).TotalSeconds;
+            }
+
             (_heartbeat, _heartbeatAt) = (heartbeat, now);
         }
     }
@@ -325,7 +330,8 @@ internal sealed class WorkerSession(string workerId, int maxEpisodes) : ILeaseTa
     {
         lock (_lock)
         {
-            return new WorkerStatus(WorkerId, AppliedVersion, _credit, Stopwatch.GetElapsedTime(_connected), Stopwatch.GetElapsedTime(Volatile.Read(ref _heard)))
+            return new WorkerStatus(
+                WorkerId, AppliedVersion, _credit, Stopwatch.GetElapsedTime(_connected), Stopwatch.GetElapsedTime(Volatile.Read(ref _heard)))
             {
                 RunningEpisodes = _heartbeat?.RunningEpisodes,
                 GeneratedTokens = _heartbeat?.GeneratedTokens,

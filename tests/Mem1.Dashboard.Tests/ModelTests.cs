@@ -40,7 +40,8 @@ public sealed class ModelTests : IDisposable
     {
         var found = new List<string?>();
         File.WriteAllText(_run.MetricsPath, "één\ntwee\ndrie\n");
-        new LineFollower(_run.MetricsPath).Poll(() => { }, (_, offset, length) => found.Add(LineFollower.Read(_run.MetricsPath, offset, length)));
+        new LineFollower(_run.MetricsPath).Poll(
+            () => { }, (_, offset, length) => found.Add(LineFollower.Read(_run.MetricsPath, offset, length)));
 
         Assert.Equal(["één", "twee", "drie"], found);
     }
@@ -104,7 +105,8 @@ public sealed class ModelTests : IDisposable
     public void A_failing_retriever_and_a_broken_parity_are_advised()
     {
         var model = new RunModel("r", RunSource.Live);
-        model.AddMetrics(RunFolderFixture.Metrics(1, 0.5, ",\"environment_failures\":100,\"episodes\":64,\"parity_max_abs\":0.5"), fresh: true);
+        model.AddMetrics(
+            RunFolderFixture.Metrics(1, 0.5, ",\"environment_failures\":100,\"episodes\":64,\"parity_max_abs\":0.5"), fresh: true);
 
         var codes = Advisor.Evaluate(model, DateTimeOffset.UtcNow).Select(a => (a.Code, a.Level)).ToArray();
         Assert.Contains(("environment_failing", EventLevel.Error), codes);
@@ -130,7 +132,9 @@ public sealed class ModelTests : IDisposable
         for (var i = 1; i <= 60; i++)
         {
             model.AddMetrics(RunFolderFixture.Metrics(
-                i, 0.5 + (i / 200.0), ",\"entropy\":0.5,\"live_tensors\":40,\"parity_max_abs\":3e-6,\"clip_fraction\":0.1,\"environment_failures\":0"), fresh: true);
+                i, 0.5 + (i / 200.0),
+                ",\"entropy\":0.5,\"live_tensors\":40,\"parity_max_abs\":3e-6,\"clip_fraction\":0.1,\"environment_failures\":0"),
+                fresh: true);
         }
 
         Assert.Empty(Advisor.Evaluate(model, DateTimeOffset.UtcNow));

@@ -49,7 +49,9 @@ public sealed partial class PrometheusTests
         Assert.SkipWhen(promtool is null, "promtool is missing (Debian package prometheus)");
         using var process = Process.Start(new ProcessStartInfo(promtool!, "check metrics")
         {
-            RedirectStandardInput = true, RedirectStandardError = true, RedirectStandardOutput = true,
+            RedirectStandardInput = true,
+            RedirectStandardError = true,
+            RedirectStandardOutput = true,
         })!;
         await process.StandardInput.WriteAsync(Written());
         process.StandardInput.Close();
@@ -71,7 +73,8 @@ public sealed partial class PrometheusTests
                 Actors = [new ActorState("w", "", "supervisor", "running", "", 1, 2, 0, null)],
             },
         };
-        model.AddMetrics(RunFolderFixture.Metrics(7, 0.5, ",\"live_tensors\":3,\"seconds\":1.5,\"rss_bytes\":1e9,\"reward_parts\":{\"format\":0.1}"), fresh: true);
+        model.AddMetrics(RunFolderFixture.Metrics(
+            7, 0.5, ",\"live_tensors\":3,\"seconds\":1.5,\"rss_bytes\":1e9,\"reward_parts\":{\"format\":0.1}"), fresh: true);
         return PrometheusText.Write(model, new EventHub(), 0);
     }
 

@@ -55,7 +55,9 @@ public sealed class ServerTests : IAsyncLifetime
 
         Assert.Equal([1, 2], all.GetProperty("updates").EnumerateArray().Select(u => u.GetInt64()));
         Assert.Equal([0.25, 0.75], all.GetProperty("series").GetProperty("reward_mean").EnumerateArray().Select(u => u.GetDouble()));
-        Assert.All(all.GetProperty("series").GetProperty("explained_variance").EnumerateArray(), v => Assert.Equal(JsonValueKind.Null, v.ValueKind));
+        Assert.All(
+            all.GetProperty("series").GetProperty("explained_variance").EnumerateArray(),
+            v => Assert.Equal(JsonValueKind.Null, v.ValueKind));
         Assert.Equal([2], rest.GetProperty("updates").EnumerateArray().Select(u => u.GetInt64()));
     }
 
@@ -107,7 +109,8 @@ public sealed class ServerTests : IAsyncLifetime
     [Fact]
     public async Task A_listener_that_does_not_read_loses_events_and_is_told_so()
     {
-        await using var server = await DashboardServer.StartAsync(new DashboardOptions { Folder = _run.Path, Port = 0, EventCapacity = 4 }, Stop);
+        await using var server = await DashboardServer.StartAsync(
+            new DashboardOptions { Folder = _run.Path, Port = 0, EventCapacity = 4 }, Stop);
         using var stream = await _http.GetStreamAsync(new Uri(server.Address, "/events"), Stop);
         await WaitAsync(() => Task.FromResult(server.Hub.Clients == 1));
         // Far more than the sockets between the two hold.

@@ -11,12 +11,8 @@ export interface State {
   source: 'live' | 'folder' | 'demo'; phase: string; share: number; detail: string; phase_since: string; update: number;
   policy_version: number | null; learner_address: string | null; ledger: Ledger | null; workers: Worker[] | null;
   worker: Record<string, number> | null; actors_by_state: Record<string, number> | null;
-  admission: Admission | null;
+  staleness_bound: number | null;
   dropped: { browser: number; telemetry: number; history: number };
-}
-
-export interface Admission {
-  max_concurrent: number; running: number; staleness_bound: number; version: number; batch: number; accepted: number;
 }
 
 export interface Run {

@@ -26,12 +26,13 @@ export function Episodes() {
         <span class="legend inline"><i style={{ background: VERSIONS[0] }} /> generating (a colour per policy version) <i style={{ background: COLOURS[1] }} /> environment
           <i style={{ background: 'var(--line)' }} /> waiting for the learner</span>
       </p>
-      <Table label="Episodes" head={['Episode', 'State', 'Turn', 'Try', 'Worker', 'Age', 'Turns']}>
+      <Table label="Episodes" head={['Episode', 'Turns', 'State', 'Turn', 'Try', 'Age', 'Worker']}>
         {episodes.slice(0, 120).map((e) => (
-          <tr key={`${e.worker} ${e.id} ${e.attempt} ${e.age_seconds - 0 > 0 ? '' : ''}`}>
-            <th scope="row" class="long">{e.id}</th><td>{e.state}</td><td>{e.turn ?? '–'}</td><td>{e.attempt}</td><td class="long">{e.worker}</td>
-            <td class="nowrap">{duration(e.age_seconds)}</td>
+          <tr key={`${e.worker} ${e.id} ${e.attempt}`}>
+            <th scope="row" class="long">{e.id}</th>
             <td class="lane">{e.spans.length > 0 ? <Lane of={e} longest={longest} /> : <span class="quiet">played elsewhere</span>}</td>
+            <td>{e.state}</td><td>{e.turn ?? '–'}</td><td>{e.attempt}</td><td class="nowrap">{duration(e.age_seconds)}</td>
+            <td class="long">{e.worker}</td>
           </tr>
         ))}
       </Table>

@@ -30,9 +30,29 @@ export function Overview() {
           lines={em.map((n) => ({ label: `${n.slice(3)} objective${n === 'em_1' ? '' : 's'}`, values: series[n] }))} />
         <Chart title="Tokens per second" x={updates} lines={[
           { label: 'sampled', values: series.rollout_tokens_per_s }, { label: 'learned', values: series.learner_tokens_per_s }]} />
+        <LearnerBudget seconds={series.seconds} wait={series.wait_seconds} />
         <TimeBudget live={state?.workers !== null && state?.workers !== undefined} />
       </section>
     </>
+  );
+}
+
+// As many updates as a person calls "now".
+const RECENT = 20;
+
+function LearnerBudget({ seconds, wait }: { seconds: (number | null)[] | undefined; wait: (number | null)[] | undefined }) {
+  const sum = (values: (number | null)[] | undefined): number => (values ?? []).slice(-RECENT).reduce<number>((n, v) => n + (v ?? 0), 0);
+  const total = sum(seconds);
+  const waiting = Math.min(total, sum(wait));
+  if (!wait || total === 0) return null;
+  return (
+    <figure class="chart">
+      <figcaption><strong>Where the learner's time goes</strong> <span class="quiet">last {RECENT} updates</span></figcaption>
+      <Stack title="Time of the learner" unit={(v) => `${((100 * v) / total).toFixed(0)}% (${duration(v)})`} parts={[
+        { label: 'waiting for episodes', value: waiting, colour: COLOURS[4]! },
+        { label: 'learning, publishing, saving', value: total - waiting, colour: COLOURS[0]! },
+      ]} />
+    </figure>
   );
 }
 

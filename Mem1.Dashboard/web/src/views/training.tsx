@@ -4,32 +4,40 @@ import { useStore } from '../store';
 // What belongs into one picture, and what a healthy run shows there.
 const GROUPS: { title: string; note: string; names: string[] }[] = [
   { title: 'Losses', note: 'token means', names: ['policy_loss', 'value_loss'] },
-  { title: 'Entropy', note: 'nats; a fall to 0 is a policy that stopped exploring', names: ['entropy', 'state_entropy', 'action_entropy'] },
+  { title: 'Entropy', note: 'nats; a fall to 0 is a policy that stopped exploring', names: ['entropy', 'entropy_state', 'entropy_action'] },
   { title: 'Divergence', note: 'above 0.1 the policy runs away', names: ['kl', 'kl_k3', 'reference_kl'] },
   { title: 'Clip fraction', note: 'share of tokens held back', names: ['clip_fraction', 'clip_fraction_low', 'clip_fraction_high'] },
   { title: 'Probability ratio', note: 'the tail of the importance ratios', names: ['ratio_max', 'ratio_p99', 'ratio_p01'] },
   { title: 'Gradient norm', note: 'before clipping', names: ['grad_norm'] },
   { title: 'Explained variance', note: '1 is a perfect critic, below 0 is worse than a constant', names: ['explained_variance'] },
   { title: 'Parity', note: 'max |log-prob learner − sampler|; about 1e-6 in float32', names: ['parity_max_abs'] },
-  { title: 'Advantages', note: 'before whitening', names: ['advantage_mean', 'advantage_deviation', 'advantage_std'] },
+  { title: 'Parity alarms', note: 'updates so far', names: ['parity_alarms'] },
+  { title: 'Advantages', note: 'before whitening', names: ['advantage_mean', 'advantage_std'] },
   { title: 'Turns', note: 'per episode', names: ['turns_mean'] },
   { title: 'Peak tokens', note: 'prompt + context + generated', names: ['peak_tokens_mean'] },
   { title: 'Invalid format', note: 'share of episodes', names: ['invalid_format_rate'] },
-  { title: 'Failures', note: 'environment failures of the batch, tasks given up so far', names: ['environment_failures', 'quarantined', 'skipped_steps'] },
-  { title: 'Seconds', note: 'a whole update', names: ['seconds'] },
+  { title: 'Failures', note: 'environment failures of the batch, tasks given up so far', names: ['environment_failures', 'quarantined', 'skipped_updates'] },
+  { title: 'Seconds', note: 'a whole update', names: ['seconds', 'wait_seconds'] },
   { title: 'Memory', note: 'resident bytes', names: ['rss_bytes'] },
   { title: 'Live tensors', note: 'after the update', names: ['live_tensors'] },
-  { title: 'Staleness', note: 'versions', names: ['staleness_max'] },
+  { title: 'Staleness', note: 'versions', names: ['staleness_max', 'staleness_mean'] },
 ];
 
 export function Training() {
   const { updates, series } = useStore().metrics;
-  const grouped = new Set(GROUPS.flatMap((g) => g.names));
+  const named = (start: string): string[] => Object.keys(series).filter((n) => n.startsWith(start)).sort();
+  const groups = [
+    { title: 'Reward', note: 'mean of the batch, and its parts', names: named('reward_') },
+    { title: 'Exact match', note: 'by number of objectives', names: named('em_') },
+    ...GROUPS,
+    { title: 'Discarded', note: 'turns so far, by cause', names: named('discarded_') },
+  ];
+  const grouped = new Set(groups.flatMap((g) => g.names));
   // Every metric is shown: those that have no place above get a picture of their own.
-  const rest = Object.keys(series).filter((n) => !grouped.has(n)).sort();
+  const rest = Object.keys(series).filter((n) => !grouped.has(n) && n !== 'policy_version' && !n.startsWith('staleness_tokens.')).sort();
   return (
     <section class="charts">
-      {GROUPS.filter((g) => g.names.some((n) => series[n])).map((g) => (
+      {groups.filter((g) => g.names.some((n) => series[n])).map((g) => (
         <Chart key={g.title} title={g.title} note={g.note} x={updates}
           lines={g.names.filter((n) => series[n]).map((n) => ({ label: n, values: series[n] }))} />
       ))}

@@ -97,6 +97,20 @@ function Shown({ of, paint }: { of: Trajectory; paint: Paint }) {
   );
 }
 
+/** Pieces as they stand in the text: a tokenizer of words has no spaces in its tokens, but its text has them. */
+function withSpaces(pieces: string[], text: string): string[] {
+  let at = 0;
+  const out: string[] = [];
+  for (const piece of pieces) {
+    let from = at;
+    while (from < text.length && !text.startsWith(piece, from) && /\s/.test(text[from]!)) from++;
+    if (!text.startsWith(piece, from)) return pieces; // characters over several tokens: shown as they are
+    out.push(text.slice(at, from) + piece);
+    at = from + piece.length;
+  }
+  return out;
+}
+
 function tokens(turn: Turn, j: number): Token[] {
   const pieces = turn.generated_pieces;
   if (!pieces) {
@@ -105,7 +119,8 @@ function tokens(turn: Turn, j: number): Token[] {
       { text: turn.action, kind: 'action', turn: j, loss: true, discarded: false },
     ];
   }
-  return pieces.map((text, i) => ({
+  const spaced = withSpaces(pieces, turn.internal_state + turn.action);
+  return spaced.map((text, i) => ({
     text, turn: j, loss: true, kind: i < (turn.state_tokens ?? 0) ? 'state' : 'action', discarded: i < (turn.discarded_tokens ?? 0),
     id: turn.generated_ids?.[i], logProb: turn.log_probs?.[i], value: turn.values?.[i], advantage: turn.advantages?.[i],
     version: turn.policy_versions?.[i],

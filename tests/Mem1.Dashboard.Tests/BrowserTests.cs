@@ -1,0 +1,236 @@
+// The page in a real browser: Debian's chromium, driven by Playwright. Skips where the browser, or the page, is missing. What must happen
+// soon is waited for generously; nothing here measures time.
+using System.Globalization;
+using Microsoft.Playwright;
+
+namespace Mem1.Dashboard.Tests;
+
+/// <summary>One browser for all tests.</summary>
+public sealed class BrowserFixture : IAsyncLifetime
+{
+    private static readonly string[] s_places = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+
+    private IPlaywright? _playwright;
+    private IBrowser? _browser;
+
+    internal IBrowser Browser
+    {
+        get
+        {
+            Assert.SkipUnless(
+                Page.IsBuilt, "the dashboard's page is not built: Node.js 18 or npm is missing (Debian packages nodejs and npm)");
+            Assert.SkipWhen(_browser is null, "chromium is missing (Debian package chromium)");
+            return _browser!;
+        }
+    }
+
+    public async ValueTask InitializeAsync()
+    {
+        if (s_places.FirstOrDefault(File.Exists) is not { } path) return;
+        _playwright = await Playwright.CreateAsync();
+        // Without its sandbox: build machines run this as root in a container; the only page is ours.
+        _browser = await _playwright.Chromium.LaunchAsync(
+            new BrowserTypeLaunchOptions { ExecutablePath = path, Args = ["--no-sandbox", "--disable-dev-shm-usage"] });
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        if (_browser is not null) await _browser.DisposeAsync();
+        _playwright?.Dispose();
+    }
+}
+
+public sealed class BrowserTests(BrowserFixture fixture) : IClassFixture<BrowserFixture>
+{
+    private const float Patience = 20_000; // ms
+
+    private static CancellationToken Stop => TestContext.Current.CancellationToken;
+
+    public static TheoryData<string, string> Views => new()
+    {
+        { "overview", "Mean reward of the batch" },
+        { "training", "Explained variance" },
+        { "trajectory", "Attention mask" },
+        { "episodes", "generating (a colour per policy version)" },
+        { "workers", "Newest policy" },
+        { "actors", "worker-1" },
+        { "ledger", "every task is in one state" },
+        { "events", "Text, actor or episode" },
+    };
+
+    [Theory]
+    [MemberData(nameof(Views))]
+    public async Task A_view_shows_the_recorded_run_at_every_width_and_in_both_themes(string view, string text)
+    {
+        var browser = fixture.Browser;
+        await using var server = await DashboardServer.StartAsync(new DashboardOptions { Port = 0 }, Stop);
+        (int, int, ColorScheme, string)[] screens = [(1280, 900, ColorScheme.Light, "desktop"), (390, 844, ColorScheme.Dark, "phone")];
+        foreach (var (width, height, theme, name) in screens)
+        {
+            await using var context = await browser.NewContextAsync(new BrowserNewContextOptions
+            {
+                ViewportSize = new ViewportSize { Width = width, Height = height }, ColorScheme = theme,
+            });
+            var (page, errors) = await OpenAsync(context, server, view);
+            await Assertions.Expect(page.GetByText(text).First).ToBeVisibleAsync(new() { Timeout = Patience });
+            await Assertions.Expect(page.GetByRole(AriaRole.Status)).ToContainTextAsync("recorded", new() { Timeout = Patience });
+
+            // Wide tables scroll within themselves; the page does not.
+            Assert.True(
+                await page.EvaluateAsync<bool>("document.documentElement.scrollWidth <= document.documentElement.clientWidth"),
+                $"{view} at {width}");
+            if (Environment.GetEnvironmentVariable("MEM1_SCREENSHOTS") is { Length: > 0 } folder)
+            {
+                await page.ScreenshotAsync(new() { Path = Path.Combine(folder, $"dashboard-{view}-{name}.png") });
+            }
+
+            Assert.Empty(errors);
+        }
+    }
+
+    [Fact]
+    public async Task An_update_appears_when_it_is_written_and_again_after_the_server_was_away()
+    {
+        var browser = fixture.Browser;
+        using var run = new RunFolderFixture();
+        run.AppendMetrics(RunFolderFixture.Metrics(1, 0.25));
+        var server = await DashboardServer.StartAsync(new DashboardOptions { Folder = run.Path, Port = 0 }, Stop);
+        await using var context = await browser.NewContextAsync();
+        var (page, _) = await OpenAsync(context, server, "overview");
+        var tile = page.Locator(".tile").Filter(new() { HasText = "Update" }).First;
+        await Assertions.Expect(tile.Locator("b")).ToHaveTextAsync("1", new() { Timeout = Patience });
+
+        run.AppendMetrics(RunFolderFixture.Metrics(2, 0.5));
+        await Assertions.Expect(tile.Locator("b")).ToHaveTextAsync("2", new() { Timeout = Patience });
+
+        var port = server.Address.Port;
+        await server.DisposeAsync();
+        await Assertions.Expect(page.GetByRole(AriaRole.Status)).ToContainTextAsync("Connection lost", new() { Timeout = Patience });
+        run.AppendMetrics(RunFolderFixture.Metrics(3, 0.75));
+        await using var again = await DashboardServer.StartAsync(new DashboardOptions { Folder = run.Path, Port = port }, Stop);
+        await Assertions.Expect(tile.Locator("b")).ToHaveTextAsync("3", new() { Timeout = Patience });
+        await Assertions.Expect(page.GetByRole(AriaRole.Status)).ToContainTextAsync("from its files", new() { Timeout = Patience });
+    }
+
+    [Fact]
+    public async Task What_agents_and_actors_are_called_is_text_and_never_markup()
+    {
+        const string Evil = "<img src=x onerror=\"window.hacked=1\"><script>window.hacked=1</script></pre>";
+        var browser = fixture.Browser;
+        using var run = new RunFolderFixture();
+        run.AppendMetrics(RunFolderFixture.Metrics(1, 0.25));
+        run.AppendTrajectories(RunFolderFixture.Trajectory(1, Evil, Evil, Evil));
+        var telemetry = new TelemetryQueue();
+        telemetry.Phase(Evil);
+        telemetry.Log(new TelemetryEvent(EventLevel.Error, "actor", Evil) { Actor = Evil, Episode = Evil });
+        var live = new FakeLive
+        {
+            Now = new LiveSnapshot
+            {
+                Workers = [new WorkerState(Evil, 1, 2, 3, 4, 5, null, null, null, null)],
+                Actors = [new ActorState(Evil, "", "supervisor", "failed", Evil, 1, 2, 3, Evil)],
+                Episodes = [new EpisodeState(Evil, Evil, 1, 0, "generating", 1, [new EpisodeSpan("generating", 0, 2, 1, 1)])],
+                Quarantined = [new QuarantineState(Evil, [Evil])],
+            },
+        };
+        await using var server = await DashboardServer.StartAsync(
+            new DashboardOptions { Folder = run.Path, Port = 0, Telemetry = telemetry, Live = live }, Stop);
+        await using var context = await browser.NewContextAsync();
+        var (page, errors) = await OpenAsync(context, server, "overview");
+        foreach (var view in Views.Select(v => v.Data.Item1))
+        {
+            await page.GotoAsync(new Uri(server.Address, $"/#/{view}").ToString());
+            await Assertions.Expect(page.GetByRole(AriaRole.Status)).ToContainTextAsync("onerror", new() { Timeout = Patience });
+            if (view is not ("overview" or "training"))
+            {
+                await Assertions.Expect(page.Locator("main").GetByText("window.hacked").First)
+                    .ToBeAttachedAsync(new() { Timeout = Patience });
+            }
+
+            Assert.Equal(0, await page.Locator("main img, main script").CountAsync());
+        }
+
+        Assert.True(await page.EvaluateAsync<bool>("window.hacked === undefined"));
+        Assert.Empty(errors);
+    }
+
+    [Fact]
+    public async Task An_actor_that_fails_is_shown_as_failed_and_ten_thousand_are_not_all_drawn()
+    {
+        var browser = fixture.Browser;
+        using var run = new RunFolderFixture();
+        ActorState Actor(int i, string state) => new(
+            string.Create(CultureInfo.InvariantCulture, $"w/episode-{i}"), "w", "episode", state, "e", 1, 2, 0,
+            state == "failed" ? "Boom: it broke" : null);
+        ActorState root = new("w", "", "supervisor", "running", "", 1, 2, 0, null);
+        LiveSnapshot Snapshot(params ActorState[] first) => new()
+        {
+            Actors = [root, .. first, .. Enumerable.Range(first.Length, 10_000 - first.Length).Select(i => Actor(i, "generating"))],
+        };
+        var live = new FakeLive { Now = Snapshot() };
+        await using var server = await DashboardServer.StartAsync(
+            new DashboardOptions { Folder = run.Path, Port = 0, Telemetry = new(), Live = live }, Stop);
+        await using var context = await browser.NewContextAsync();
+        var (page, errors) = await OpenAsync(context, server, "actors");
+        await Assertions.Expect(page.GetByText("10,001").First).ToBeVisibleAsync(new() { Timeout = Patience });
+        Assert.InRange(await page.Locator(".actor").CountAsync(), 1, 60);
+
+        live.Now = Snapshot(Actor(0, "failed"));
+        var failed = page.Locator("[data-state=failed]");
+        await Assertions.Expect(failed).ToBeVisibleAsync(new() { Timeout = Patience });
+        await failed.GetByRole(AriaRole.Button).First.ClickAsync();
+        await Assertions.Expect(page.GetByText("Boom: it broke")).ToBeVisibleAsync(new() { Timeout = Patience });
+        Assert.Empty(errors);
+    }
+
+    [Fact]
+    public async Task The_keyboard_alone_is_enough()
+    {
+        var browser = fixture.Browser;
+        await using var server = await DashboardServer.StartAsync(new DashboardOptions { Port = 0 }, Stop);
+        await using var context = await browser.NewContextAsync();
+        var (page, errors) = await OpenAsync(context, server, "overview");
+        await page.Keyboard.PressAsync("3");
+        var turn = page.GetByRole(AriaRole.Group, new() { Name = "Tokens of turn 0" });
+        await Assertions.Expect(turn).ToBeVisibleAsync(new() { Timeout = Patience });
+        await turn.FocusAsync();
+        await page.Keyboard.PressAsync("ArrowRight");
+        await page.Keyboard.PressAsync("ArrowRight");
+        var card = page.GetByRole(AriaRole.Complementary, new() { Name = "Token" });
+        await Assertions.Expect(card).ToContainTextAsync("internal state, turn 0", new() { Timeout = Patience });
+        await Assertions.Expect(card).ToContainTextAsync("trained on");
+        await page.Keyboard.PressAsync("8");
+        await Assertions.Expect(page.GetByRole(AriaRole.Link, new() { Name = "Events" })).ToHaveAttributeAsync("aria-current", "page");
+        Assert.Empty(errors);
+    }
+
+    private static async Task<(IPage Page, List<string> Errors)> OpenAsync(IBrowserContext context, DashboardServer server, string view)
+    {
+        var page = await context.NewPageAsync();
+        var errors = new List<string>();
+        page.Console += (_, message) =>
+        {
+            if (message.Type is "error" or "warning") errors.Add(message.Text);
+        };
+        page.PageError += (_, error) => errors.Add(error);
+        page.Request += (_, request) =>
+        {
+            if (!request.Url.StartsWith(server.Address.ToString(), StringComparison.Ordinal)) errors.Add($"asked elsewhere: {request.Url}");
+        };
+        await page.GotoAsync(new Uri(server.Address, $"/#/{view}").ToString());
+        return (page, errors);
+    }
+
+    private sealed class FakeLive : ILiveSource
+    {
+        private LiveSnapshot? _now;
+
+        public LiveSnapshot? Now
+        {
+            get => Volatile.Read(ref _now);
+            set => Volatile.Write(ref _now, value);
+        }
+
+        public LiveSnapshot? Snapshot() => Now;
+    }
+}
