@@ -36,6 +36,16 @@ public abstract class NodesTest : IAsyncLifetime
             akka.stdout-loglevel = OFF
             akka.remote.dot-netty.tcp.hostname = "127.0.0.1"
             akka.remote.retry-gate-closed-for = 300ms
+            akka.cluster {
+              periodic-tasks-initial-delay = 100ms
+              gossip-interval = 100ms
+              leader-actions-interval = 100ms
+              unreachable-nodes-reaper-interval = 100ms
+              seed-node-timeout = 500ms
+              retry-unsuccessful-join-after = 500ms
+              failure-detector { heartbeat-interval = 100ms, acceptable-heartbeat-pause = 5s }
+              split-brain-resolver.stable-after = 500ms
+            }
             """)));
         _systems.Add(system);
         return system;

@@ -144,6 +144,10 @@ internal sealed class ActorSystemImpl : ExtendedActorSystem
     {
         LocalProvider.Start(GuardianStrategy(), OnRootTerminated);
         CoordinatedShutdown.Get(this);
+        if (HasCluster)
+        {
+            Cluster.Cluster.Get(this);
+        }
     }
 
     /// <summary>Ends the actors, without the phases of coordinated shutdown.</summary>

@@ -261,4 +261,9 @@ public sealed class CoordinatedShutdown : IExtension
     {
         public static readonly Reason Instance = new ClusterLeavingReason();
     }
+
+    public class ClusterJoinUnsuccessfulReason : Reason
+    {
+        public static readonly Reason Instance = new ClusterJoinUnsuccessfulReason();
+    }
 }

@@ -45,6 +45,41 @@ internal static class Defaults
               maximum-frame-size = 128000b
             }
           }
+          cluster {
+            seed-nodes = []
+            seed-node-timeout = 5s
+            retry-unsuccessful-join-after = 10s
+            shutdown-after-unsuccessful-join-seed-nodes = off
+            allow-weakly-up-members = 7s
+            roles = []
+            min-nr-of-members = 1
+            role { }
+            periodic-tasks-initial-delay = 1s
+            gossip-interval = 1s
+            gossip-different-view-probability = 0.8
+            leader-actions-interval = 1s
+            unreachable-nodes-reaper-interval = 1s
+            quarantine-removed-node-after = 5s
+            run-coordinated-shutdown-when-down = on
+            failure-detector {
+              heartbeat-interval = 1s
+              threshold = 8.0
+              max-sample-size = 1000
+              min-std-deviation = 100ms
+              acceptable-heartbeat-pause = 3s
+              monitored-by-nr-of-members = 9
+              expected-response-after = 1s
+            }
+            downing-provider-class = "Akka.Cluster.SBR.SplitBrainResolverProvider, Akka.Cluster"
+            split-brain-resolver {
+              active-strategy = keep-majority
+              stable-after = 20s
+              down-all-when-unstable = on
+              keep-majority { role = "" }
+              static-quorum { quorum-size = 0, role = "" }
+              keep-oldest { down-if-alone = on, role = "" }
+            }
+          }
           coordinated-shutdown {
             default-phase-timeout = 5s
             terminate-actor-system = on
