@@ -5,6 +5,8 @@ public sealed record CheckpointConfig
 {
     /// <summary>Updates between checkpoints; the last update and an interruption always write one.</summary>
     public int Every { get; init; } = 10;
+    /// <summary>Steps of cloning between checkpoints of the warm start; an interruption writes one too.</summary>
+    public int CloningEvery { get; init; } = 500;
     /// <summary>How many checkpoints are kept.</summary>
     public int Keep { get; init; } = 2;
     /// <summary>How many more are kept for being the best by mean reward since the checkpoint before; 0 keeps the newest alone.</summary>
@@ -17,6 +19,7 @@ public sealed record CheckpointConfig
     {
         var errors = new List<string>();
         if (Every < 1) errors.Add($"checkpoint.every is {Every}; it must be at least 1.");
+        if (CloningEvery < 1) errors.Add($"checkpoint.cloning_every is {CloningEvery}; it must be at least 1.");
         if (Keep < 1) errors.Add($"checkpoint.keep is {Keep}; it must be at least 1.");
         if (KeepBest < 0) errors.Add($"checkpoint.keep_best is {KeepBest}; it must not be negative.");
         if (SampledTrajectories < 0) errors.Add($"checkpoint.sampled_trajectories is {SampledTrajectories}; it must not be negative.");

@@ -94,7 +94,7 @@ internal sealed class RunFolder : IDisposable
     /// <summary>Takes back a new folder in which no checkpoint came to be, so that a failed start leaves nothing behind.</summary>
     public void DiscardIfNothingIsSaved()
     {
-        if (TrainingCheckpoint.Any(Checkpoints)) return;
+        if (TrainingCheckpoint.Any(Checkpoints) || CloningCheckpoint.Any(Checkpoints)) return;
         try
         {
             Directory.Delete(FullPath, recursive: true);

@@ -13,7 +13,6 @@ using Mem1.Environments;
 using Mem1.Learner;
 using Mem1.Model;
 using Mem1.Model.Checkpoints;
-using Mem1.Model.Initialization;
 using Microsoft.Extensions.Logging;
 using TorchSharp;
 
@@ -33,8 +32,8 @@ internal sealed class TrainRun(
     // How many updates the first and last means of the closing table go over.
     private const int RewardWindow = 10;
 
-    // Numbers that keep the random streams of the purposes apart.
-    private const ulong TrainingTasks = 1, HeldOutTasks = 2, CloningTasks = 3, Objectives = 4, GroupSampling = 5;
+    // Numbers that keep the random streams of the purposes apart; 3 is the warm start's.
+    private const ulong TrainingTasks = 1, HeldOutTasks = 2, Objectives = 4, GroupSampling = 5;
 
     // Under which a checkpoint keeps what the trainer remembers.
     private const string TrainerKey = "trainer";
@@ -137,9 +136,11 @@ internal sealed class TrainRun(
         else
         {
             reporter.Phase("making a new model");
-            var tokenizer = environment.NewTokenizer();
-            var shape = config.Model.ToDecoder(tokenizer.VocabularySize);
-            model = Clone(environment, new Checkpoint(shape, Initialise(shape), tokenizer), device, cancellationToken);
+            var start = new WarmStart(
+                config, folder, reporter, environment, (purpose, index, range) => DrawObjectives(environment, purpose, index, range));
+            var begun = resume ? start.Begun() : null;
+            model = begun is null ? start.NewModel() : Fitted(Checkpoint.Load(begun), begun);
+            model = start.Clone(model, begun, device, cancellationToken);
         }
 
         if (model.Tokenizer is null)
@@ -147,44 +148,8 @@ internal sealed class TrainRun(
                 $"the checkpoint {config.Model.From} has no tokenizer.json; a model cannot be trained without its tokenizer.");
         model = Completed(model);
         TrainingCheckpoint.Save(folder.Checkpoints, model, optimiser: null, fresh, Retention);
+        CloningCheckpoint.RemoveAll(folder.Checkpoints);
         return (model, fresh);
-    }
-
-    /// <summary>Small models without positions learn to copy only from the induction prior (measured recipe); others start as Qwen2
-    /// does.</summary>
-    private ModelWeights Initialise(DecoderConfig shape) => shape.Position == PositionEncoding.None && shape.ConvKernel >= 2
-        ? ModelInitializer.InductionPrior(shape, config.Seed)
-        : ModelInitializer.Normal(shape, config.Seed);
-
-    private Checkpoint Clone(EnvironmentSet environment, Checkpoint model, torch.Device device, CancellationToken cancellationToken)
-    {
-        if (config.Cloning.Steps == 0) return model;
-        if (environment.Expert is not { } player)
-        {
-            throw new UserErrorException(
-                $"the environment {environment.Factory.Name} has no expert to clone; set cloning.steps to 0, or start from a model (model.from).");
-        }
-
-        reporter.Phase("cloning the expert");
-        using var decoder = new TorchDecoder(model.Config, model.Weights, device, config.Learner.Precision);
-        var expert = new ExpertTrajectories(
-            environment.Factory, player, model.Tokenizer!, model.Config.MaxPositions, config.Rollout.MaxObservationTokens);
-        var cloning = new BehaviourCloning(config.Cloning, expert, index =>
-        {
-            // The larger of two draws: behaviour cloning needs the longer tasks more (measured recipe).
-            var range = (config.Environment.LeastObjectives(), config.Environment.MostObjectives());
-            var objectives = Math.Max(
-                DrawObjectives(environment, CloningTasks, 2 * index, range), DrawObjectives(environment, CloningTasks, (2 * index) + 1, range));
-            var task = environment.Training.Get(index, objectives, Seeds.Mix(config.Seed, CloningTasks));
-            return (task, Seeds.Mix(config.Seed, CloningTasks, (ulong)index));
-        }, config.Learner.Compute());
-        var loss = cloning.Run(
-            decoder, config.Seed,
-            p => reporter.Progress((double)p.Step / p.Steps,
-                $"step {p.Step} of {p.Steps}, loss {p.Loss:0.000}, {p.TokensPerSecond:0} tokens/s"),
-            cancellationToken);
-        reporter.Note($"Cloned the expert in {config.Cloning.Steps} steps; loss at the end {loss:0.000} nats per token.");
-        return model with { Weights = decoder.Parameters.Snapshot(policyOnly: true) };
     }
 
     private int Train(

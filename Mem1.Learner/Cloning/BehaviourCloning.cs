@@ -1,5 +1,5 @@
 // Keeps: cross-entropy on the tokens the expert generated, nothing else; the data of step s depends on (seed, s) only through one seeded
-// stream, so the same seed clones the same model.
+// stream, so the same seed clones the same model; what is saved between two steps goes on to the same weights, bit for bit.
 using Mem1.Environments;
 using Mem1.Model;
 using TorchSharp;
@@ -35,22 +35,54 @@ public sealed class BehaviourCloning(
     /// <param name="seed">Of the order of turns.</param>
     /// <param name="progress">Called every few steps and at the end.</param>
     /// <param name="cancellationToken">Looked at before every step.</param>
+    /// <param name="saving">Where to go on from and when to save; null to do neither.</param>
     /// <returns>Mean loss of the last tenth of the steps.</returns>
     /// <remarks>Synchronous: gradient mode and dispose scopes belong to the calling thread.</remarks>
-    public double Run(TorchDecoder model, ulong seed, Action<CloningProgress>? progress, CancellationToken cancellationToken)
+    public double Run(
+        TorchDecoder model, ulong seed, Action<CloningProgress>? progress, CancellationToken cancellationToken, CloningSaving? saving = null)
     {
         using var optimiser = new FlatAdamW(model.Parameters, options.Beta1, options.Beta2);
         var random = Seeds.Generator(seed, 0x4243); // 0x4243: "BC", this purpose's own number
         var pool = new Stack<(List<Trajectory> Batch, TurnReference[] Turns)>();
-        long next = 0;
+        var shuffled = new List<int>(); // turns of each filling of the pool before the one in use: with the seed, the generator's state
+        long next = 0, filledFrom = 0;
         double windowLoss = 0, tailLoss = 0;
-        int window = 0, tail = 0;
+        int window = 0, tail = 0, turnsOfFill = 0, first = 0;
+        if (saving?.From is { } from)
+        {
+            foreach (var count in from.Shuffled) Replay(random, count);
+            shuffled.AddRange(from.Shuffled);
+            (first, next, filledFrom, tailLoss, tail) = (from.Step, from.FilledFrom, from.FilledFrom, from.TailLoss, from.TailSteps);
+            saving.Restore(optimiser);
+            if (from.Used > 0)
+            {
+                (next, turnsOfFill) = Fill(pool, random, next, cancellationToken);
+                for (var i = 0; i < from.Used; i++) pool.Pop();
+            }
+        }
+
         long windowTokens = 0;
         var watch = System.Diagnostics.Stopwatch.StartNew();
-        for (var step = 0; step < options.Steps; step++)
+        for (var step = first; step < options.Steps; step++)
         {
+            if (step > first && saving is not null && (step % saving.Every == 0 || cancellationToken.IsCancellationRequested))
+                Save(step);
             cancellationToken.ThrowIfCancellationRequested();
-            if (pool.Count == 0) next = Fill(pool, random, next, cancellationToken);
+            if (pool.Count == 0)
+            {
+                if (turnsOfFill > 0) shuffled.Add(turnsOfFill);
+                (filledFrom, turnsOfFill) = (next, 0);
+                try
+                {
+                    (next, turnsOfFill) = Fill(pool, random, next, cancellationToken);
+                }
+                catch (OperationCanceledException) when (step > first)
+                {
+                    Save(step); // nothing was drawn yet
+                    throw;
+                }
+            }
+
             var (batch, turns) = pool.Pop();
             var (loss, tokens) = Step(model, optimiser, batch, turns, step);
             windowLoss += loss;
@@ -72,9 +104,22 @@ public sealed class BehaviourCloning(
         }
 
         return tail == 0 ? 0 : tailLoss / tail;
+
+        void Save(int step) => saving?.Save(
+            pool.Count > 0
+                ? new CloningState(step, filledFrom, [.. shuffled], PoolBatches - pool.Count, tailLoss, tail)
+                : new CloningState(step, next, [.. shuffled, .. turnsOfFill > 0 ? [turnsOfFill] : Array.Empty<int>()], 0, tailLoss, tail),
+            optimiser);
     }
 
-    private long Fill(
+    /// <summary>Draws what a filling of the pool drew.</summary>
+    private static void Replay(Random random, int turns)
+    {
+        random.Shuffle(new byte[turns]);
+        random.Shuffle(new byte[PoolBatches]);
+    }
+
+    private (long Next, int Turns) Fill(
         Stack<(List<Trajectory>, TurnReference[])> pool, Random random, long next, CancellationToken cancellationToken)
     {
         var batch = new List<Trajectory>();
@@ -107,7 +152,7 @@ public sealed class BehaviourCloning(
         var batches = chosen.OrderBy(Length).Chunk(options.BatchTurns).ToArray();
         random.Shuffle(batches);
         foreach (var b in batches) pool.Push((batch, b));
-        return next;
+        return (next, all.Length);
     }
 
     private (double Loss, long Tokens) Step(

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Mem1.Protocol.V1;
 
 namespace Mem1.Cli.Tests;
 
@@ -30,6 +31,58 @@ public sealed class EstimatorRunTests : IDisposable
         string[] keys = ["reward_outcome", "reward_format", "reward_turns", "reward_answer_gain", "entropy_state", "ratio_max", "kl_k3"];
         foreach (var key in keys)
             Assert.Equal(JsonValueKind.Number, metrics.GetProperty(key).ValueKind);
+    }
+
+    [Fact]
+    public void A_run_with_groups_that_is_stopped_equals_one_that_is_not()
+    {
+        string[] settings =
+        [
+            "--quick", "--serial", "--set", "evaluation.episodes=0", "--set", "ppo.estimator=grpo", "--set", "rollout.group_size=4", "--set",
+            "rollout.episodes_per_update=24", "--set", "rollout.max_episodes=24", "--set", "rollout.temperature=1.5", "--set",
+            "ppo.shaping.answer_gain=0.1", "--set", "checkpoint.every=1", "--set", "checkpoint.keep=9", "--runs", _temp["runs"],
+        ];
+        var straight = _temp["runs", "straight"];
+        Cli.Run(["train", .. settings, "--updates", "4", "--name", "straight"]).Succeeded();
+
+        // Stopped between two updates.
+        Cli.Run(["train", .. settings, "--updates", "2", "--name", "two"]).Succeeded();
+        Cli.Run("train", "--resume", "two", "--updates", "4", "--runs", _temp["runs"]).Succeeded();
+        Same(_temp["runs", "two"]);
+
+        // Stopped in the middle of a batch: whole trajectories and turns of the others are in the checkpoint. When a signal lands is not
+        // ours to say; an attempt in which it did not land there says nothing.
+        for (var attempt = 1; ; attempt++)
+        {
+            Assert.True(attempt <= 20, "No signal landed in the middle of a batch.");
+            var run = _temp["runs", $"cut-{attempt}"];
+            using (var child = Cli.Start(["train", .. settings, "--updates", "4", "--name", $"cut-{attempt}", "--json"]))
+            {
+                child.Until(() => child.Out.Contains('\n', StringComparison.Ordinal), "the first update");
+                Thread.Sleep(15 * attempt);
+                child.Signal(Child.SigInt);
+                child.Finish().Succeeded();
+            }
+
+            var newest = Runs.Steps(run)[^1];
+            var tasks = LedgerRecord.Parser.ParseFrom(Runs.Bytes(run, newest, "ledger.bin"));
+            if (!tasks.Entries.Any(e => e.Turns.Count > 0)) continue;
+            Assert.All(tasks.Entries, e => Assert.True(e.Terms.HasSamplingSeed));
+            Cli.Run("train", "--resume", $"cut-{attempt}", "--runs", _temp["runs"]).Succeeded();
+            Same(run);
+            return;
+        }
+
+        void Same(string run)
+        {
+            Assert.Equal(Runs.Computed(straight), Runs.Computed(run));
+            Runs.SameWeights(straight, run, 4);
+            for (var step = 1; step <= 4; step++)
+            {
+                using var state = JsonDocument.Parse(Runs.Bytes(run, step, "state.json"));
+                Assert.Equal(step * 24 / 4, state.RootElement.GetProperty("next_task").GetInt64()); // tasks, not episodes
+            }
+        }
     }
 
     [Fact]

@@ -67,6 +67,43 @@ public sealed class InterruptTests
     }
 
     [Fact]
+    public void A_warm_start_that_is_killed_or_stopped_goes_on_to_the_same_model_bit_for_bit()
+    {
+        string[] settings =
+        [
+            "--quick", "--from-scratch", "--clone-only", "--serial", "--set", "cloning.steps=200", "--set", "checkpoint.cloning_every=20",
+        ];
+        using var temp = new TempFolder();
+        Cli.Run(["train", .. settings, "--name", "straight", "--runs", temp["runs"]]).Succeeded();
+        var run = temp["runs", "again"];
+        int[] Clones() => Directory.Exists(Path.Combine(run, "checkpoints"))
+            ? [.. Directory.EnumerateDirectories(Path.Combine(run, "checkpoints"), "clone-*").Select(d => Path.GetFileName(d)["clone-".Length..])
+                .Where(n => n.All(char.IsAsciiDigit)).Select(int.Parse).Order()]
+            : [];
+
+        using (var killed = Cli.Start(["train", .. settings, "--name", "again", "--runs", temp["runs"], "--json"]))
+        {
+            killed.Until(() => Clones().Length > 0, "a checkpoint of cloning");
+            killed.Kill();
+            killed.Finish();
+        }
+
+        var newest = Clones()[^1];
+        Assert.InRange(newest, 20, 199);
+        using (var stopped = Cli.Start("train", "--resume", "again", "--clone-only", "--runs", temp["runs"], "--json"))
+        {
+            stopped.Until(() => Clones()[^1] > newest, "the next checkpoint of cloning");
+            stopped.Signal(Child.SigInt);
+            stopped.Finish().Succeeded();
+        }
+
+        Assert.InRange(Clones()[^1], newest + 20, 199);
+        Cli.Run("train", "--resume", "again", "--clone-only", "--runs", temp["runs"]).Succeeded();
+        Assert.Equal([0], Runs.Steps(run)); // those of cloning are gone
+        Assert.Equal(Runs.Bytes(temp["runs", "straight"], 0, "model.safetensors"), Runs.Bytes(run, 0, "model.safetensors"));
+    }
+
+    [Fact]
     public void A_stop_in_the_closing_evaluation_is_made_up_for_by_resuming()
     {
         using var temp = new TempFolder();

@@ -2,6 +2,7 @@ using Mem1.Environments;
 using Mem1.Environments.WebShop;
 using Mem1.Environments.Worlds;
 using Mem1.Model;
+using Mem1.Model.Checkpoints;
 using Mem1.Model.Initialization;
 using Mem1.Model.Tokenizers;
 using static TorchSharp.torch;
@@ -25,6 +26,34 @@ public sealed class BehaviourCloningTests
         foreach (var (name, tensor) in first.Tensors) Assert.Equal(tensor.Data, second.Tensors[name].Data);
         var (other, _, _) = Clone(steps: 75, seed: 2);
         Assert.NotEqual(first.Tensors["model.embed_tokens.weight"].Data, other.Tensors["model.embed_tokens.weight"].Data);
+    }
+
+    [Fact]
+    public void Cloning_that_is_stopped_goes_on_to_the_same_model_bit_for_bit()
+    {
+        const int steps = 40;
+        var (straight, loss, _) = Clone(steps, seed: 1);
+        var root = Directory.CreateTempSubdirectory("mem1 clone ").FullName;
+        try
+        {
+            // 16 steps empty a pool: stops in the middle of the first, at its end, in later ones, and in the tail whose loss is returned.
+            foreach (var stop in new[] { 5, 16, 17, 32, 38 })
+            {
+                Assert.Throws<OperationCanceledException>(() => Clone(steps, 1, root, stopAt: stop));
+                Assert.EndsWith($"clone-{stop}", CloningCheckpoint.OpenNewest(root, Assert.Fail), StringComparison.Ordinal);
+            }
+
+            Assert.Equal(2, Directory.GetDirectories(root).Length); // the newest and the one before
+            var (resumed, again, _) = Clone(steps, 1, root);
+            Assert.Equal(loss, again);
+            foreach (var (name, tensor) in straight.Tensors) Assert.Equal(tensor.Data, resumed.Tensors[name].Data);
+            CloningCheckpoint.RemoveAll(root);
+            Assert.False(CloningCheckpoint.Any(root));
+        }
+        finally
+        {
+            Directory.Delete(root, recursive: true);
+        }
     }
 
     [Fact]
@@ -88,9 +117,37 @@ public sealed class BehaviourCloningTests
         return (model.Parameters.Snapshot(policyOnly: true), loss, curve);
     }
 
+    /// <summary>Goes on from the newest checkpoint in a folder, if there is one, and saves at the step it is stopped at.</summary>
+    private (ModelWeights Weights, double Loss, List<CloningProgress> Curve) Clone(int steps, ulong seed, string root, int stopAt = int.MaxValue)
+    {
+        var from = CloningCheckpoint.OpenNewest(root, Assert.Fail);
+        var start = from is null ? null : Checkpoint.Load(from);
+        var shape = Shape;
+        using var model = start is null ? NewModel() : new TorchDecoder(shape, start.Weights, CPU);
+        using var stop = CancellationTokenSource.CreateLinkedTokenSource(_limit);
+        var options = new CloningOptions { Steps = steps, BatchTurns = 8, WarmupSteps = 5, LearningRate = 1e-2 };
+        var loss = new BehaviourCloning(options, Expert(maxContext: 512), TaskOf).Run(model, seed, null, stop.Token, new CloningSaving
+        {
+            From = from is null ? null : CloningCheckpoint.Load(from).State,
+            Restore = optimiser => CloningCheckpoint.Restore(from!, optimiser),
+            Every = 1,
+            Save = (state, optimiser) =>
+            {
+                if (state.Step != stopAt) return;
+                CloningCheckpoint.Save(root, new Checkpoint(shape, model.Parameters.Snapshot(policyOnly: true), Tokenizer), optimiser, state, "recipe");
+                Assert.Equal("recipe", CloningCheckpoint.Load(CloningCheckpoint.OpenNewest(root, Assert.Fail)!).Recipe);
+                stop.Cancel();
+            },
+        });
+        return (model.Parameters.Snapshot(policyOnly: true), loss, []);
+    }
+
+    private static DecoderConfig Shape =>
+        TestData.Shape(rope: false, convolution: 2) with { VocabularySize = Tokenizer.VocabularySize, MaxPositions = 512 };
+
     private static TorchDecoder NewModel()
     {
-        var shape = TestData.Shape(rope: false, convolution: 2) with { VocabularySize = Tokenizer.VocabularySize, MaxPositions = 512 };
+        var shape = Shape;
         return new TorchDecoder(shape, ModelInitializer.Normal(shape, 1), CPU);
     }
 

@@ -44,6 +44,46 @@ public sealed class LedgerCheckpointTests
     }
 
     [Fact]
+    public async Task Rewards_groups_seeds_and_right_answers_outlive_a_restart()
+    {
+        static List<TaskRequest> Grouped() =>
+        [
+            .. Requests(4).Select((r, i) => r with { SamplingSeed = (ulong)(7 + i), Group = $"g{i / 2}", RightAnswer = [1, 2, i] }),
+        ];
+        static List<SubTrajectory> Turns(TaskLease lease)
+        {
+            var turns = FakeWorker.Turns(lease, turns: 3);
+            for (var i = 0; i < 2; i++) turns[i].TurnReward = 0.25f + i;
+            turns[2].Outcome.FormatReward = -0.125;
+            return turns;
+        }
+
+        var first = NewLedger();
+        var worker = Join(first, "w");
+        first.Submit(Grouped(), consumedAt: 0);
+        foreach (var turn in Turns(worker.Leases[0])) first.Add("w", turn);
+        foreach (var turn in Turns(worker.Leases[1]).Take(2)) first.Add("w", turn);
+
+        var second = NewLedger();
+        second.Restore(LedgerRecord.Parser.ParseFrom(first.Save().ToByteArray()));
+        var other = Join(second, "other");
+        var batch = second.Submit(Grouped(), consumedAt: 0);
+        Assert.Equal([0, 0, 2], other.Leases.Select(l => l.Prefix.Count).Order()); // the first is whole and not leased again
+        Assert.Equal([8, 9, 10], other.Leases.Select(l => (int)l.SamplingSeed).Order());
+        foreach (var lease in other.Leases)
+            foreach (var turn in Turns(lease).Skip(lease.Prefix.Count)) second.Add("other", turn);
+        var taken = await second.TakeAsync(batch, null, _limit);
+        Assert.Equal(4, taken.Count);
+        for (var i = 0; i < 4; i++)
+        {
+            Assert.Equal($"g{i / 2}", taken[i].Group);
+            Assert.Equal([1, 2, i], taken[i].RightAnswer);
+            Assert.Equal(-0.125, taken[i].FormatReward);
+            Assert.Equal([0.25f, 1.25f, 0], taken[i].Turns.Select(t => (float)t.Reward));
+        }
+    }
+
+    [Fact]
     public void Failures_before_a_restart_count_after_it()
     {
         var first = NewLedger();
