@@ -218,8 +218,11 @@ internal sealed class TrainRun(
                 trainer.Optimiser,
                 new TrainingState
                 {
-                    Update = update, PolicyVersion = publisher.Version, OptimiserSteps = [.. trainer.Optimiser.Steps],
-                    NextTask = NextTask(update), Score = score,
+                    Update = update,
+                    PolicyVersion = publisher.Version,
+                    OptimiserSteps = [.. trainer.Optimiser.Steps],
+                    NextTask = NextTask(update),
+                    Score = score,
                     Extra = new Dictionary<string, JsonElement>(extra) { [TrainerKey] = JsonSerializer.SerializeToElement(trainer.State) },
                 },
                 Retention, ledger.Save());

@@ -52,7 +52,8 @@ internal sealed class WarmStart(
     /// <summary>What the data and the steps of the warm start depend on, beside seed and shape, which a run cannot change.</summary>
     private string Recipe() => Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(ConfigFile.Write(new RunConfig
     {
-        Cloning = config.Cloning, Environment = config.Environment,
+        Cloning = config.Cloning,
+        Environment = config.Environment,
         Rollout = new RolloutConfig { MaxObservationTokens = config.Rollout.MaxObservationTokens },
     }))));
 
