@@ -63,6 +63,7 @@ public sealed class TrainingLoop(TaskLedger ledger, WeightPublisher publisher, P
             publisher.Publish(trainer.Model.Parameters.Snapshot(policyOnly: true), version + 1);
 
             long tokens = batch.Sum(t => t.Turns.Sum(turn => (long)t.Prompt.Length + turn.Context.Length + turn.Generated.Length));
+            var tasks = ledger.Counts;
             options.Updated(
                 new UpdateMetrics
                 {
@@ -76,7 +77,8 @@ public sealed class TrainingLoop(TaskLedger ledger, WeightPublisher publisher, P
                     InvalidFormatRate = batch.Average(t =>
                         t.End is Environments.EpisodeEnd.InvalidFormat or Environments.EpisodeEnd.Length ? 1.0 : 0.0),
                     Episodes = batch.Count,
-                    Quarantined = ledger.Counts.Quarantined,
+                    Quarantined = tasks.Quarantined,
+                    Ledger = tasks,
                     EnvironmentFailures = batch.Sum(t => (long)t.EnvironmentFailures),
                     Discarded = ledger.Discarded,
                     Staleness = StalenessHistogram.Of(batch, version),

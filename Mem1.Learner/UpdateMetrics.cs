@@ -32,6 +32,8 @@ public sealed record UpdateMetrics
     public required long EnvironmentFailures { get; init; }
     /// <summary>Tries of tasks that came to nothing so far, by cause; none when not known.</summary>
     public IReadOnlyDictionary<DiscardCause, long> Discarded { get; init; } = new Dictionary<DiscardCause, long>();
+    /// <summary>Tasks by state right after the batch was consumed; null when not known.</summary>
+    public LedgerCounts? Ledger { get; init; }
     /// <summary>Ages of the batch's tokens in versions; null when not known.</summary>
     public StalenessHistogram? Staleness { get; init; }
     /// <summary>How long the learner had nothing to learn from: the time it waited for the batch.</summary>
@@ -84,6 +86,14 @@ public sealed record UpdateMetrics
             json.WriteNumber("episodes", Episodes);
             json.WriteNumber("quarantined", Quarantined);
             json.WriteNumber("environment_failures", EnvironmentFailures);
+            if (Ledger is { } tasks)
+            {
+                json.WriteNumber("ledger_pending", tasks.Pending);
+                json.WriteNumber("ledger_leased", tasks.Leased);
+                json.WriteNumber("ledger_buffered", tasks.Buffered);
+                json.WriteNumber("ledger_consumed", tasks.Consumed);
+            }
+
             foreach (var (cause, count) in Discarded.OrderBy(d => d.Key))
                 json.WriteNumber("discarded_" + JsonNamingPolicy.SnakeCaseLower.ConvertName(cause.ToString()), count);
             Write("rollout_tokens_per_s", Math.Round(RolloutTokensPerSecond, 1));

@@ -42,6 +42,12 @@ public sealed record LearnerConfig
     /// slowest learner's share of a mini-batch takes.
     /// </summary>
     public int PeerDeadlineSeconds { get; init; } = 300;
+    /// <summary>Age in seconds at which the lease of an episode dies and its task goes to another worker.</summary>
+    public int LeaseSeconds { get; init; } = 600;
+    /// <summary>Seconds that a worker may send nothing, not even a heartbeat, before its stream is cut.</summary>
+    public int SilenceSeconds { get; init; } = 60;
+    /// <summary>Seconds that the leases of a worker whose stream broke wait for it to come back.</summary>
+    public int AbsenceSeconds { get; init; } = 30;
 
     /// <summary>What the trainer needs to know of this.</summary>
     public ComputeOptions Compute() =>
@@ -59,6 +65,9 @@ public sealed record LearnerConfig
             errors.Add($"learner.vocabulary_chunk_tokens is {VocabularyChunkTokens}; it must not be negative.");
         if (PeerDeadlineSeconds is < 1 or > 86_400)
             errors.Add($"learner.peer_deadline_seconds is {PeerDeadlineSeconds}; it must be in 1 to 86400.");
+        if (LeaseSeconds is < 1 or > 86_400) errors.Add($"learner.lease_seconds is {LeaseSeconds}; it must be in 1 to 86400.");
+        if (SilenceSeconds is < 1 or > 86_400) errors.Add($"learner.silence_seconds is {SilenceSeconds}; it must be in 1 to 86400.");
+        if (AbsenceSeconds is < 1 or > 86_400) errors.Add($"learner.absence_seconds is {AbsenceSeconds}; it must be in 1 to 86400.");
         return errors;
     }
 }

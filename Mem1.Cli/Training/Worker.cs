@@ -11,6 +11,9 @@ namespace Mem1.Cli.Training;
 /// <summary>Starts rollout workers from a run's config: the one of mem1 train and those of mem1 rollout alike.</summary>
 internal static class Worker
 {
+    // Seconds; what a learner shows of a worker is never older. A quarter of the silence that ends a stream, where that is less.
+    private const double LongestHeartbeat = 2;
+
     /// <summary>Starts a worker; it connects on its own.</summary>
     /// <param name="config">Of the run.</param>
     /// <param name="shape">Of the model.</param>
@@ -40,6 +43,7 @@ internal static class Worker
             RunFingerprint = runFingerprint,
             Serial = config.Serial,
             WeightsDelta = config.Learner.WeightsDelta,
+            HeartbeatInterval = TimeSpan.FromSeconds(Math.Min(LongestHeartbeat, config.Learner.SilenceSeconds / 4.0)),
         };
         return RolloutWorker.StartAsync(
             workerId is null ? options : options with { WorkerId = workerId },

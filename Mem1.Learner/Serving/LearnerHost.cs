@@ -33,6 +33,8 @@ public sealed record LearnerHostOptions
     public TimeSpan SilenceLimit { get; init; } = TimeSpan.FromSeconds(60);
     /// <summary>Age at which a lease dies.</summary>
     public TimeSpan LeaseLimit { get; init; } = TimeSpan.FromMinutes(10);
+    /// <summary>How long the leases of a worker whose stream broke wait for it.</summary>
+    public TimeSpan AbsenceLimit { get; init; } = TimeSpan.FromSeconds(30);
     /// <summary>What workers that start with nothing but an address are sent: contents by plain file name.</summary>
     public IReadOnlyDictionary<string, ReadOnlyMemory<byte>> RunFiles { get; init; } = new Dictionary<string, ReadOnlyMemory<byte>>();
     /// <summary>Of tokenizer and environment; a worker that was started for others is refused.</summary>
@@ -44,12 +46,15 @@ public sealed record LearnerHostOptions
 /// <summary>The learner's gRPC server: ledger and weights behind Kestrel's HTTP/2.</summary>
 public sealed class LearnerHost : IAsyncDisposable
 {
+    /// <summary>Size of the chunks in which weights travel.</summary>
+    public const int WeightChunkBytes = LearnerServiceOptions.StandardChunkBytes;
+
     // A sub-trajectory takes about 3 bytes per context token and 8 per generated one, so this holds a context of millions of tokens while a
     // worker that sends rubbish cannot make the learner take in more.
     private const int MaxMessageBytes = 16 * 1024 * 1024;
 
     // Often enough that a lease outlives its limit by little; a pass over the open leases is cheap.
-    private static readonly TimeSpan ExpiryInterval = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan LongestExpiryInterval = TimeSpan.FromSeconds(5);
 
     // Idle workers leave within a round trip; one that is stuck must not hold up the end of a run.
     private static readonly TimeSpan DrainLimit = TimeSpan.FromSeconds(5);
@@ -85,7 +90,10 @@ public sealed class LearnerHost : IAsyncDisposable
             throw new LearnerException($"The learner cannot listen on \"{options.Address}\": that is not an IP address.");
         var stopping = new CancellationTokenSource();
         var ledger = new TaskLedger(
-            () => publisher.Version, options.LeaseLimit, options.Limits, TimeProvider.System, options.Discarded, options.Staleness);
+            () => publisher.Version, options.LeaseLimit, options.Limits, TimeProvider.System, options.Discarded, options.Staleness)
+            {
+                AbsenceLimit = options.AbsenceLimit,
+            };
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
         builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>
         {
@@ -118,7 +126,9 @@ public sealed class LearnerHost : IAsyncDisposable
         }
 
         var bound = application.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First();
-        var expiry = TimeProvider.System.CreateTimer(_ => ledger.ExpireLeases(), null, ExpiryInterval, ExpiryInterval);
+        var limit = options.LeaseLimit < options.AbsenceLimit ? options.LeaseLimit : options.AbsenceLimit;
+        var interval = limit / 4 < LongestExpiryInterval ? limit / 4 : LongestExpiryInterval;
+        var expiry = TimeProvider.System.CreateTimer(_ => ledger.ExpireLeases(), null, interval, interval);
         return new LearnerHost(application, stopping, expiry, ledger, new Uri(bound));
     }
 

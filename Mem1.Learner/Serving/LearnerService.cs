@@ -93,6 +93,11 @@ internal sealed class LearnerServiceImplementation(
 
             clean = true;
         }
+        catch (RpcException) when (session.IsSuperseded)
+        {
+            log.LogWarning("Worker {Worker} has opened another stream; the older one is ended. Two workers must not share a name.", hello.WorkerId);
+            throw new RpcException(new Status(StatusCode.Aborted, "Another stream of this worker, or of one of the same name, has taken over."));
+        }
         catch (RpcException) when (session.IsOverfull || options.Stopping.IsCancellationRequested)
         {
             throw options.Stopping.IsCancellationRequested
@@ -175,10 +180,13 @@ internal sealed class LearnerServiceImplementation(
                 + "Start the worker again, so that it asks for the run as it is now."
         : null;
 
-    private static RpcException OtherProtocol(string worker, int version) => new(new Status(
-        StatusCode.FailedPrecondition,
-        $"Worker {worker[..Math.Min(worker.Length, MaxWorkerIdLength)]} speaks protocol version {version}; this learner speaks "
-        + $"{ProtocolVersion}. Run the same release on both."));
+    private RpcException OtherProtocol(string worker, int version)
+    {
+        var reason = $"Worker {worker[..Math.Min(worker.Length, MaxWorkerIdLength)]} speaks protocol version {version}; this learner speaks "
+            + $"{ProtocolVersion}. Run the same release on both.";
+        log.LogWarning("A worker is refused: {Reason}", reason);
+        return new RpcException(new Status(StatusCode.FailedPrecondition, reason));
+    }
 
     private void Take(WorkerSession session, WorkerMessage message)
     {
@@ -250,7 +258,10 @@ internal sealed class LearnerServiceImplementation(
 /// <param name="RunFingerprint">Of tokenizer and environment.</param>
 internal sealed record LearnerServiceOptions(
     long ModelFingerprint, TimeSpan SilenceLimit, CancellationToken Stopping, IReadOnlyDictionary<string, ReadOnlyMemory<byte>> RunFiles,
-    long RunFingerprint, int ChunkBytes = 64 * 1024);
+    long RunFingerprint, int ChunkBytes = LearnerServiceOptions.StandardChunkBytes)
+{
+    public const int StandardChunkBytes = 64 * 1024;
+}
 
 /// <summary>One connected worker. Thread-safe: the session's own tasks, the ledger and the trainer use it at once.</summary>
 internal sealed class WorkerSession(string workerId, int maxEpisodes) : ILeaseTarget, IDisposable
@@ -270,7 +281,7 @@ internal sealed class WorkerSession(string workerId, int maxEpisodes) : ILeaseTa
     private readonly long _connected = Stopwatch.GetTimestamp();
     private int _credit;
     private long _appliedVersion = -1;
-    private bool _closed, _overfull;
+    private bool _closed, _overfull, _superseded;
     private long _heard = Stopwatch.GetTimestamp();
     private Heartbeat? _heartbeat;
     private long _heartbeatAt;
@@ -295,6 +306,15 @@ internal sealed class WorkerSession(string workerId, int maxEpisodes) : ILeaseTa
         get
         {
             lock (_lock) return _overfull;
+        }
+    }
+
+    /// <summary>Whether it was ended because its worker, or another of the same name, has opened a new one.</summary>
+    public bool IsSuperseded
+    {
+        get
+        {
+            lock (_lock) return _superseded;
         }
     }
 
@@ -362,6 +382,12 @@ internal sealed class WorkerSession(string workerId, int maxEpisodes) : ILeaseTa
     {
         lock (_lock) _closed = true;
         _outgoing.Writer.TryComplete();
+    }
+
+    public void End()
+    {
+        lock (_lock) _superseded = true;
+        Abort();
     }
 
     /// <summary>

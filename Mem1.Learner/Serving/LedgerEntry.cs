@@ -25,6 +25,9 @@ internal sealed class LedgerEntry(TaskRequest request, LedgerBatch batch)
     public LinkedListNode<LedgerEntry>? Node { get; set; }
     public Trajectory? Trajectory { get; set; }
     public List<string> Reasons { get; } = [];
+    /// <summary>How many of <see cref="Reasons"/> are ends of workers.</summary>
+    public int Losses { get; set; }
+
     public HashSet<string> FailedOn { get; } = new(StringComparer.Ordinal);
 
     /// <summary>The turns held of the last try, in the order they came.</summary>

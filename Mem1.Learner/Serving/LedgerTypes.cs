@@ -68,4 +68,7 @@ internal interface ILeaseTarget
 
     /// <summary>Queues a lease and takes one credit, without blocking; false when the session is closing.</summary>
     bool TrySend(TaskLease lease);
+
+    /// <summary>Ends the session, without blocking: another of the same worker has taken its place.</summary>
+    void End();
 }

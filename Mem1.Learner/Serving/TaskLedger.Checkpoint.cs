@@ -28,7 +28,7 @@ public sealed partial class TaskLedger
             foreach (var task in _quarantined) record.Quarantined.Add(new QuarantinedRecord { TaskId = task.TaskId, Reasons = { task.Reasons } });
             foreach (var cause in Enum.GetValues<DiscardCause>()) record.Discarded.Add(cause.ToString(), _discarded[(int)cause]);
             foreach (var entry in _entries.Values.Where(e => e.Attempt > 0).OrderBy(e => e.Id, StringComparer.Ordinal))
-                record.Entries.Add(new EntryRecord { Terms = entry.Terms(), Reasons = { entry.Reasons }, Turns = { entry.Turns } });
+                record.Entries.Add(new EntryRecord { Terms = entry.Terms(), Reasons = { entry.Reasons }, Turns = { entry.Turns }, Losses = entry.Losses });
             record.Entries.AddRange(_restored.Values.OrderBy(r => r.Terms.TaskId, StringComparer.Ordinal));
             return record;
         }
@@ -62,6 +62,7 @@ public sealed partial class TaskLedger
         if (!_restored.Remove(entry.Id, out var kept)) return;
         entry.Attempt = kept.Terms.Attempt;
         entry.Reasons.AddRange(kept.Reasons);
+        entry.Losses = kept.Losses;
         if (kept.Turns.Count == 0) return;
         // A run may go on under other settings; turns sampled under the old ones are not an episode of the new.
         if (!entry.Terms().Equals(kept.Terms))

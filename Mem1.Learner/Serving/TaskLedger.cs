@@ -17,12 +17,14 @@ namespace Mem1.Learner;
 public sealed partial class TaskLedger
 {
     /// <summary>
-    /// Failures after which a task is quarantined: enough for a worker's death and an environment's hiccup, few enough to end.
+    /// Failures after which a task is quarantined: enough for an environment's hiccups, few enough to end. Ends of workers do not count.
     /// </summary>
     public const int MaxAttempts = 3;
 
-    // A worker whose stream broke reconnects within seconds or not at all; its leases wait this long for it.
-    private static readonly TimeSpan AbsenceLimit = TimeSpan.FromSeconds(30);
+    /// <summary>
+    /// Ends of workers after which a task is quarantined: machines that come and go are no fault of the task, one that kills every worker is.
+    /// </summary>
+    public const int MaxLosses = 20;
 
     // Reasons come from workers and are kept for the whole run: enough for a sentence.
     private const int MaxReasonLength = 500;
@@ -58,6 +60,9 @@ public sealed partial class TaskLedger
 
     /// <summary>How many versions older than the weights it trains the oldest token of a trajectory may be.</summary>
     public int Staleness { get; }
+
+    /// <summary>A worker whose stream broke reconnects within seconds or not at all; its leases wait this long for it.</summary>
+    public TimeSpan AbsenceLimit { get; init; } = TimeSpan.FromSeconds(30);
 
     /// <summary>Counts by state.</summary>
     public LedgerCounts Counts
@@ -312,7 +317,10 @@ public sealed partial class TaskLedger
     {
         lock (_lock)
         {
-            _targets.RemoveAll(t => t.WorkerId == target.WorkerId); // its old session: whatever is sent there is lost too
+            // Its old session: whatever is sent there is lost too. It is ended, for if there is a living worker at its other end after all (a
+            // stranger under the same name), that one must hear that it gets nothing more and say hello again.
+            foreach (var old in _targets.Where(t => t.WorkerId == target.WorkerId)) old.End();
+            _targets.RemoveAll(t => t.WorkerId == target.WorkerId);
             foreach (var entry in LeasesOf(target.WorkerId).Where(e => !held.Contains((e.Id, e.Attempt))))
             {
                 // Nobody began to play it, so it says nothing about the task and costs it no failure.
@@ -448,12 +456,13 @@ public sealed partial class TaskLedger
     {
         _assembler.Forget(entry.Id, entry.Attempt);
         _discarded[(int)cause]++;
+        if (cause == DiscardCause.WorkerGone) entry.Losses++;
         entry.Reasons.Add(reason.Length <= MaxReasonLength ? reason : reason[..MaxReasonLength]);
         entry.FailedOn.Add(entry.Holder!.WorkerId);
         entry.Holder = null;
         // A worker's end says nothing against the turns it has sent; any other failure may be their doing.
         if (cause != DiscardCause.WorkerGone) entry.Turns.Clear();
-        if (entry.Reasons.Count >= MaxAttempts)
+        if (entry.Reasons.Count - entry.Losses >= MaxAttempts || entry.Losses >= MaxLosses)
         {
             _entries.Remove(entry.Id);
             entry.State = EntryState.Quarantined;

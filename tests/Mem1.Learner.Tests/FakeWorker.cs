@@ -13,11 +13,15 @@ internal sealed class FakeWorker(string id, int credit) : ILeaseTarget
 
     public int Credit => credit - Leases.Count;
 
+    public bool IsEnded { get; private set; }
+
     public bool TrySend(TaskLease lease)
     {
         Leases.Add(lease);
         return true;
     }
+
+    public void End() => IsEnded = true;
 
     /// <summary>The turns of the episode that a lease asks for: a function of its seed, but for the number of the try and the version.</summary>
     public static List<SubTrajectory> Turns(TaskLease lease, int turns = 2, long version = 0)

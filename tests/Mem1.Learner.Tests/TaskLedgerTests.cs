@@ -214,6 +214,56 @@ public sealed class TaskLedgerTests
     }
 
     [Fact]
+    public async Task Workers_that_end_cost_a_task_nothing_until_it_seems_to_end_them()
+    {
+        var ledger = NewLedger();
+        var run = ledger.RunAsync(Requests(2), null, _limit);
+        for (var life = 0; life < TaskLedger.MaxLosses; life++) // each task has every other worker, so half of them
+        {
+            Assert.Equal(2, ledger.Counts.Pending);
+            var worker = new FakeWorker($"w{life}", credit: 1);
+            Join(ledger, worker);
+            ledger.Leave(worker, forGood: true, "killed");
+        }
+
+        Assert.Empty(ledger.Quarantined);
+        var last = new FakeWorker("last", credit: 10);
+        Join(ledger, last);
+        Assert.Equal(2, last.Leases.Count);
+        foreach (var lease in last.Leases) Play(ledger, last, lease);
+        Assert.Equal(2, (await run).Count);
+
+        var deadly = ledger.RunAsync(Requests(1), null, _limit);
+        ledger.Leave(last, forGood: true, "killed");
+        for (var life = 1; life < TaskLedger.MaxLosses; life++)
+        {
+            Assert.Empty(ledger.Quarantined);
+            var worker = new FakeWorker($"v{life}", credit: 1);
+            Join(ledger, worker);
+            ledger.Leave(worker, forGood: true, "killed");
+        }
+
+        Assert.Empty(await deadly);
+        Assert.Equal(TaskLedger.MaxLosses, Assert.Single(ledger.Quarantined).Reasons.Count);
+    }
+
+    [Fact]
+    public void A_new_session_of_a_worker_ends_the_old_one()
+    {
+        var ledger = NewLedger();
+        var (first, second, other) = (new FakeWorker("w", credit: 1), new FakeWorker("w", credit: 1), new FakeWorker("x", credit: 1));
+        Join(ledger, first);
+        Join(ledger, other);
+        Join(ledger, second);
+        Assert.True(first.IsEnded);
+        Assert.False(second.IsEnded || other.IsEnded);
+        ledger.Leave(first, forGood: false, "broke");
+        _ = ledger.RunAsync(Requests(2), null, _limit);
+        Assert.Empty(first.Leases);
+        Assert.Single(second.Leases);
+    }
+
+    [Fact]
     public async Task A_task_that_failed_on_a_worker_goes_to_another_first()
     {
         var ledger = NewLedger();

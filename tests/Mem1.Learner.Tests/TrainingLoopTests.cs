@@ -86,6 +86,10 @@ public sealed class TrainingLoopTests : IDisposable
 
         public int Credit => 100;
 
+        public void End()
+        {
+        }
+
         public bool TrySend(TaskLease lease)
         {
             var version = publisher.Version;
