@@ -2,9 +2,12 @@
 using System.Collections.Concurrent;
 using Akka;
 using Akka.Actor;
+using Akka.Cluster;
+using Akka.Cluster.Hosting;
 using Akka.DependencyInjection;
 using Akka.Event;
 using Akka.Hosting;
+using Akka.Remote.Hosting;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
@@ -56,6 +59,37 @@ public sealed class HostingTests
         await host.StopAsync(Token);
         await system.WhenTerminated.WaitAsync(Patience, Token);
         Assert.Same(CoordinatedShutdown.ClrExitReason.Instance, CoordinatedShutdown.Get(system).ShutdownReason);
+    }
+
+    [Fact]
+    public async Task A_hosted_node_joins_with_its_roles_and_leaves_with_the_host()
+    {
+        using var host = Host((akka, _) => akka
+            .WithRemoting("127.0.0.1", 0)
+            .WithClustering(new ClusterOptions
+            {
+                Roles = ["learner", "retriever"],
+                MinimumNumberOfMembers = 1,
+                MinimumNumberOfMembersPerRole = new Dictionary<string, int> { ["learner"] = 1 },
+            }));
+        await host.StartAsync(Token);
+        var system = host.Services.GetRequiredService<ActorSystem>();
+        var cluster = Cluster.Get(system);
+        await cluster.JoinAsync(cluster.SelfAddress, Token).WaitAsync(Patience, Token);
+        Assert.Equal(["learner", "retriever"], cluster.SelfRoles.Order());
+        Assert.Equal("127.0.0.1", cluster.SelfAddress.Host);
+        await host.StopAsync(Token);
+        await system.WhenTerminated.WaitAsync(Patience, Token);
+        Assert.True(cluster.IsTerminated);
+    }
+
+    [Fact]
+    public async Task A_malformed_seed_is_refused_when_the_host_starts()
+    {
+        using var host = Host((akka, _) => akka
+            .WithClustering(new ClusterOptions { SeedNodes = ["not an address"] })
+            .WithRemoting("127.0.0.1", 0));
+        await Assert.ThrowsAsync<UriFormatException>(() => host.StartAsync(Token));
     }
 
     [Fact]
