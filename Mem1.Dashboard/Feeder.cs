@@ -93,7 +93,8 @@ internal sealed class Feeder(RunModel model, EventHub hub, IRunFeed feed, ILiveS
             if (!_failed.Add($"{actor.Path} {actor.Restarts} {actor.LastFailure}")) continue;
             Log(new TelemetryEvent(EventLevel.Error, "actor", actor.LastFailure!)
             {
-                Actor = actor.Path, Episode = actor.Kind == "episode" ? actor.Detail : "",
+                Actor = actor.Path,
+                Episode = actor.Kind == "episode" ? actor.Detail : "",
             });
         }
 

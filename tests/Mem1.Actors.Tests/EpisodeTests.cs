@@ -337,6 +337,12 @@ public sealed class EpisodeTests
         Assert.Equal("bad", returned.EpisodeId);
         Assert.StartsWith("The episode crashed with InvalidOperationException: The engine returned", returned.Reason);
         Assert.Equal(1, rig.Worker.Counters.EpisodeCrashes);
+        var crashed = Assert.Single(rig.Worker.Actors, a => a.EpisodeId == "bad");
+        Assert.Equal("failed", crashed.State);
+        Assert.StartsWith("InvalidOperationException: The engine returned", crashed.LastFailure, StringComparison.Ordinal);
+        var played = Assert.Single(rig.Worker.Actors, a => a.EpisodeId == "good");
+        Assert.Equal(["environment", "generating", "environment", "waiting"], played.Spans.Take(4).Select(s => s.Kind));
+        Assert.Equal([0, 0, 1, 1], played.Spans.Where(s => s.Kind is "generating" or "waiting").Select(s => s.Turn));
         await rig.DrainAsync();
     }
 

@@ -24,6 +24,9 @@ public sealed class WorkerTests
             Assert.Equal(rig.Expected(lease), rig.Learner.Of(lease.EpisodeId).Select(Rig.WithoutTiming));
         Assert.Empty(rig.Learner.Returned);
         Assert.Equal(3, rig.Worker.Counters.PolicyCrashes);
+        var policy = Assert.Single(rig.Worker.Actors, a => a.Kind == "policy");
+        Assert.Equal((3, "restarted"), (policy.Restarts, policy.State));
+        Assert.Contains("InvalidOperationException: device lost", policy.LastFailure, StringComparison.Ordinal);
         await rig.DrainAsync();
         Assert.Equal(4, rig.Engine.MadeEngines);
     }

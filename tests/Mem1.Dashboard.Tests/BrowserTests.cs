@@ -69,7 +69,8 @@ public sealed class BrowserTests(BrowserFixture fixture) : IClassFixture<Browser
         {
             await using var context = await browser.NewContextAsync(new BrowserNewContextOptions
             {
-                ViewportSize = new ViewportSize { Width = width, Height = height }, ColorScheme = theme,
+                ViewportSize = new ViewportSize { Width = width, Height = height },
+                ColorScheme = theme,
             });
             var (page, errors) = await OpenAsync(context, server, view);
             await Assertions.Expect(page.GetByText(text).First).ToBeVisibleAsync(new() { Timeout = Patience });

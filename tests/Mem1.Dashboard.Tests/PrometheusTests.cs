@@ -62,6 +62,59 @@ public sealed partial class PrometheusTests
         Assert.True(process.ExitCode == 0, said);
     }
 
+    [Fact]
+    public async Task A_real_Prometheus_scrapes_it()
+    {
+        Assert.SkipUnless(File.Exists("/usr/bin/prometheus"), "prometheus is missing (Debian package prometheus)");
+        var stop = TestContext.Current.CancellationToken;
+        using var run = new RunFolderFixture();
+        run.AppendMetrics(RunFolderFixture.Metrics(1, 0.625));
+        await using var server = await DashboardServer.StartAsync(new DashboardOptions { Folder = run.Path, Port = 0 }, stop);
+        using var free = new System.Net.Sockets.TcpListener(System.Net.IPAddress.Loopback, 0);
+        free.Start();
+        var port = ((System.Net.IPEndPoint)free.LocalEndpoint).Port;
+        free.Stop();
+        var config = Path.Combine(run.Path, "prometheus.yml");
+        await File.WriteAllTextAsync(config, $$"""
+            scrape_configs:
+              - job_name: mem1
+                scrape_interval: 1s
+                scrape_timeout: 1s
+                static_configs: [{ targets: ["{{server.Address.Authority}}"] }]
+            """, stop);
+        using var process = Process.Start(new ProcessStartInfo(
+            "/usr/bin/prometheus",
+            [$"--config.file={config}", $"--storage.tsdb.path={Path.Combine(run.Path, "tsdb")}", $"--web.listen-address=127.0.0.1:{port}"])
+        {
+            RedirectStandardError = true, RedirectStandardOutput = true,
+        })!;
+        process.OutputDataReceived += (_, _) => { };
+        process.ErrorDataReceived += (_, _) => { };
+        process.BeginOutputReadLine();
+        process.BeginErrorReadLine();
+        try
+        {
+            using var http = new HttpClient();
+            var query = new Uri($"http://127.0.0.1:{port}/api/v1/query?query=mem1_train_reward_mean");
+            await ServerTests.WaitAsync(async () =>
+            {
+                try
+                {
+                    return (await http.GetStringAsync(query, stop)).Contains("\"0.625\"", StringComparison.Ordinal);
+                }
+                catch (HttpRequestException)
+                {
+                    return false; // it is still starting
+                }
+            });
+        }
+        finally
+        {
+            process.Kill();
+            await process.WaitForExitAsync(CancellationToken.None);
+        }
+    }
+
     private static string Written()
     {
         var model = new RunModel("a \"run\"", RunSource.Live)

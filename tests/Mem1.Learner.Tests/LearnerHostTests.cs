@@ -31,6 +31,9 @@ public sealed class LearnerHostTests : IAsyncDisposable
         var first = await worker.LeaseAsync();
         var second = await worker.LeaseAsync();
         Assert.Equal(1, host.Ledger.Counts.Pending);
+        Assert.Equal([("t0", "w", 1), ("t1", "w", 1)], host.Ledger.Leases.Select(l => (l.EpisodeId, l.WorkerId, l.Attempt)).Order());
+        var known = Assert.Single(host.Workers);
+        Assert.Equal(("w", 0, 0), (known.WorkerId, known.AppliedVersion, known.Credit));
         Assert.Equal(["what?"], first.Task.Objectives.Select(o => o.Question));
         await worker.PlayAsync(first);
         await worker.ReadyAsync(version: 0, credit: 1);

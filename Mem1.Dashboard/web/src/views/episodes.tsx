@@ -8,7 +8,8 @@ import type { Episode, Span } from '../types';
 const VERSIONS = [COLOURS[0]!, COLOURS[3]!, COLOURS[2]!, COLOURS[5]!];
 
 function colour(span: Span): string {
-  if (span.kind === 'generating') return VERSIONS[(span.policy_version ?? 0) % VERSIONS.length]!;
+  // Which version it is made with is known once it is done.
+  if (span.kind === 'generating') return span.policy_version === null ? COLOURS[4]! : VERSIONS[span.policy_version % VERSIONS.length]!;
   return span.kind === 'environment' ? COLOURS[1]! : 'var(--line)';
 }
 
@@ -23,7 +24,7 @@ export function Episodes() {
     <>
       <p class="quiet">
         {answer?.total ?? 0} episodes, running or ended lately. A lane begins with its episode; the widest is {duration(longest)}.
-        <span class="legend inline"><i style={{ background: VERSIONS[0] }} /> generating (a colour per policy version) <i style={{ background: COLOURS[1] }} /> environment
+        <span class="legend inline"><i style={{ background: VERSIONS[0] }} /> generating (a colour per policy version) <i style={{ background: COLOURS[4] }} /> under way <i style={{ background: COLOURS[1] }} /> environment{' '}
           <i style={{ background: 'var(--line)' }} /> waiting for the learner</span>
       </p>
       <Table label="Episodes" head={['Episode', 'Turns', 'State', 'Turn', 'Try', 'Age', 'Worker']}>
