@@ -16,12 +16,7 @@ internal static class DashboardCommand
         };
         var demo = new Option<bool>("--demo") { Description = "A recorded run" };
         var port = PortOption("--port");
-        var listen = new Option<string>("--listen")
-        {
-            Description = "Address to bind; anything but loopback lets other machines look",
-            HelpName = "ADDRESS",
-            DefaultValueFactory = _ => "127.0.0.1",
-        };
+        var listen = AddressOption("--listen");
         var command = new Command(
             "dashboard",
             """
@@ -54,6 +49,14 @@ internal static class DashboardCommand
         return command;
     }
 
+    /// <summary>The option for the address a dashboard binds.</summary>
+    internal static Option<string> AddressOption(string name) => new(name)
+    {
+        Description = "Address of the dashboard; anything but loopback lets other machines look",
+        HelpName = "ADDRESS",
+        DefaultValueFactory = _ => "127.0.0.1",
+    };
+
     /// <summary>The option for the port a dashboard listens on.</summary>
     internal static Option<int> PortOption(string name)
     {
@@ -75,14 +78,21 @@ internal static class DashboardCommand
     /// </summary>
     /// <param name="reporter">Of the run.</param>
     /// <param name="folder">Of the run.</param>
-    /// <param name="port">Null for no dashboard.</param>
-    internal static IDisposable? Inside(DashboardReporter reporter, string folder, int? port)
+    /// <param name="at">Address and port; null for no dashboard.</param>
+    internal static IDisposable? Inside(DashboardReporter reporter, string folder, (string Address, int Port)? at)
     {
-        if (port is not { } wanted) return null;
+        if (at is not { } wanted) return null;
         try
         {
             var server = DashboardServer.StartAsync(
-                new DashboardOptions { Folder = folder, Port = wanted, Live = reporter, Telemetry = reporter.Telemetry },
+                new DashboardOptions
+                {
+                    Folder = folder,
+                    Address = wanted.Address,
+                    Port = wanted.Port,
+                    Live = reporter,
+                    Telemetry = reporter.Telemetry,
+                },
                 CancellationToken.None)
                 .GetAwaiter().GetResult();
             reporter.Note($"Dashboard: {server.Address}");

@@ -126,6 +126,7 @@ internal static class TrainCommand
         };
         var noDashboard = new Option<bool>("--no-dashboard") { Description = "No dashboard" };
         var dashboardPort = DashboardCommand.PortOption("--dashboard-port");
+        var dashboardAddress = DashboardCommand.AddressOption("--dashboard-address");
         var learners = new Option<int?>("--learners")
         {
             Description = "Learner processes on this machine that share every update", HelpName = "N",
@@ -142,7 +143,7 @@ internal static class TrainCommand
         var command = new Command(commandName, description)
         {
             config, set, name, runs, resume, updates, seed, serial, scratch, cloneOnly, quick, corpus, tasks, env, recording, replay,
-            json, learners, rank, world, rendezvous, noDashboard, dashboardPort,
+            json, learners, rank, world, rendezvous, noDashboard, dashboardPort, dashboardAddress,
         };
         if (apart) command.Add(listen);
         // On a thread of its own: gradient mode, dispose scopes and the count of live tensors belong to it. It must not block this one
@@ -198,10 +199,11 @@ internal static class TrainCommand
                     parse.GetValue(tasks)?.FullName, parse.GetValue(env)?.FullName, parse.GetValue(quick), parse.GetValue(scratch));
             run = run with { Environment = Recorded(run.Environment, parse.GetValue(replay), parse.GetValue(recording)?.FullName) };
             Require(run);
-            using var reporter = new DashboardReporter(Reporters.Create(
-                parse.GetValue(json),
-                Enumerable.Range(run.Environment.LeastObjectives(), run.Environment.MostObjectives() - run.Environment.LeastObjectives() + 1)));
-            var dashboard = parse.GetValue(noDashboard) ? (int?)null : parse.GetValue(dashboardPort);
+            var (least, most) = (run.Environment.LeastObjectives(), run.Environment.MostObjectives());
+            using var reporter = new DashboardReporter(
+                Reporters.Create(parse.GetValue(json), Enumerable.Range(least, most - least + 1)));
+            (string, int)? dashboard = parse.GetValue(noDashboard)
+                ? null : (parse.GetValue(dashboardAddress)!, parse.GetValue(dashboardPort));
             if (folder is not null)
             {
                 using var page = DashboardCommand.Inside(reporter, folder.FullPath, dashboard);

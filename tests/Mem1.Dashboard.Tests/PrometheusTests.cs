@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Text.Json;
 using System.Text.RegularExpressions;
 
 namespace Mem1.Dashboard.Tests;
@@ -33,6 +34,21 @@ public sealed partial class PrometheusTests
         Assert.Contains("mem1_train_exact_match{objectives=\"1\"} 0.5\n", text, StringComparison.Ordinal);
         Assert.DoesNotContain("explained_variance", text, StringComparison.Ordinal);
         Assert.DoesNotContain("NaN", text, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Every_metric_of_the_Grafana_board_is_one_of_ours()
+    {
+        var model = new RunModel("demo", RunSource.Demo);
+        new DemoFeed().Poll(model, _ => { }, _ => { }, () => { });
+        var ours = PrometheusText.Write(model, new EventHub(), 0);
+        using var board = JsonDocument.Parse(File.ReadAllText(Path.Combine(AppContext.BaseDirectory, "data", "grafana.json")));
+        var names = board.RootElement.GetProperty("panels").EnumerateArray()
+            .SelectMany(p => p.GetProperty("targets").EnumerateArray())
+            .SelectMany(t => Name().Matches(t.GetProperty("expr").GetString()!).Select(m => m.Value)).ToList();
+
+        Assert.True(names.Count > 15);
+        Assert.All(names, name => Assert.Contains($"# TYPE {name} ", ours, StringComparison.Ordinal));
     }
 
     [Theory]
@@ -130,6 +146,9 @@ public sealed partial class PrometheusTests
             7, 0.5, ",\"live_tensors\":3,\"seconds\":1.5,\"rss_bytes\":1e9,\"reward_parts\":{\"format\":0.1}"), fresh: true);
         return PrometheusText.Write(model, new EventHub(), 0);
     }
+
+    [GeneratedRegex("mem1_[a-z0-9_]+")]
+    private static partial Regex Name();
 
     [GeneratedRegex("""^(?<name>[a-zA-Z_:][a-zA-Z0-9_:]*)(\{([a-z_]+="([^"\\\n]|\\["\\n])*",?)*\})? -?[0-9.]+(E[+-]?[0-9]+)?$""")]
     private static partial Regex Sample();
