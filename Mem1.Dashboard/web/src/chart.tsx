@@ -40,7 +40,7 @@ export function Chart({ title, note, x, lines, height = 170 }: {
         scales: { x: { time: false } },
         legend: { show: false },
         cursor: { points: { size: 6 } },
-        axes: [{ ...axis, size: 28 }, { ...axis, size: 56, values: (_: uPlot, ticks: number[]) => ticks.map((t) => number(t)) }],
+        axes: [{ ...axis, size: 28 }, { ...axis, size: 66, values: (_: uPlot, ticks: number[]) => ticks.map((t) => number(t)) }],
         series: [
           { label: 'update' },
           ...shown.map((l, i) => ({
