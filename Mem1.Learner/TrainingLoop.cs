@@ -81,6 +81,7 @@ public sealed class TrainingLoop(TaskLedger ledger, WeightPublisher publisher, P
                     Ledger = tasks,
                     EnvironmentFailures = batch.Sum(t => (long)t.EnvironmentFailures),
                     Discarded = ledger.Discarded,
+                    Refused = ledger.Refused,
                     Staleness = StalenessHistogram.Of(batch, version),
                     WaitSeconds = sampled.TotalSeconds,
                     RolloutTokensPerSecond =

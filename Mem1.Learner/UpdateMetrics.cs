@@ -34,6 +34,8 @@ public sealed record UpdateMetrics
     public IReadOnlyDictionary<DiscardCause, long> Discarded { get; init; } = new Dictionary<DiscardCause, long>();
     /// <summary>Tasks by state right after the batch was consumed; null when not known.</summary>
     public LedgerCounts? Ledger { get; init; }
+    /// <summary>Sub-trajectories that were not taken so far, by cause; none when not known.</summary>
+    public IReadOnlyDictionary<RefusalCause, long> Refused { get; init; } = new Dictionary<RefusalCause, long>();
     /// <summary>Ages of the batch's tokens in versions; null when not known.</summary>
     public StalenessHistogram? Staleness { get; init; }
     /// <summary>How long the learner had nothing to learn from: the time it waited for the batch.</summary>
@@ -96,6 +98,8 @@ public sealed record UpdateMetrics
 
             foreach (var (cause, count) in Discarded.OrderBy(d => d.Key))
                 json.WriteNumber("discarded_" + JsonNamingPolicy.SnakeCaseLower.ConvertName(cause.ToString()), count);
+            foreach (var (cause, count) in Refused.OrderBy(r => r.Key))
+                json.WriteNumber("refused_" + JsonNamingPolicy.SnakeCaseLower.ConvertName(cause.ToString()), count);
             Write("rollout_tokens_per_s", Math.Round(RolloutTokensPerSecond, 1));
             Write("learner_tokens_per_s", Math.Round(LearnerTokensPerSecond, 1));
             json.WriteNumber("live_tensors", LiveTensors);

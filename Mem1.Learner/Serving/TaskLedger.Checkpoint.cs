@@ -27,6 +27,7 @@ public sealed partial class TaskLedger
             var record = new LedgerRecord { Consumed = _consumed };
             foreach (var task in _quarantined) record.Quarantined.Add(new QuarantinedRecord { TaskId = task.TaskId, Reasons = { task.Reasons } });
             foreach (var cause in Enum.GetValues<DiscardCause>()) record.Discarded.Add(cause.ToString(), _discarded[(int)cause]);
+            foreach (var cause in Enum.GetValues<RefusalCause>()) record.Refused.Add(cause.ToString(), _refused[(int)cause]);
             foreach (var entry in _entries.Values.Where(e => e.Attempt > 0).OrderBy(e => e.Id, StringComparer.Ordinal))
                 record.Entries.Add(new EntryRecord { Terms = entry.Terms(), Reasons = { entry.Reasons }, Turns = { entry.Turns }, Losses = entry.Losses });
             record.Entries.AddRange(_restored.Values.OrderBy(r => r.Terms.TaskId, StringComparer.Ordinal));
@@ -52,6 +53,8 @@ public sealed partial class TaskLedger
 
             foreach (var (name, count) in record.Discarded)
                 if (Enum.TryParse<DiscardCause>(name, out var cause)) _discarded[(int)cause] = count;
+            foreach (var (name, count) in record.Refused)
+                if (Enum.TryParse<RefusalCause>(name, out var cause)) _refused[(int)cause] = count;
             foreach (var entry in record.Entries) _restored[entry.Terms.TaskId] = entry;
         }
     }

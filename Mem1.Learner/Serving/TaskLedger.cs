@@ -40,6 +40,7 @@ public sealed partial class TaskLedger
     private readonly List<QuarantinedTask> _quarantined = [];
     private readonly Dictionary<string, DateTimeOffset> _absentSince = new(StringComparer.Ordinal); // workers whose stream broke
     private readonly long[] _discarded = new long[Enum.GetValues<DiscardCause>().Length];
+    private readonly long[] _refused = new long[Enum.GetValues<RefusalCause>().Length];
     private int _consumed;
 
     /// <summary>Makes an empty ledger.</summary>
@@ -104,15 +105,6 @@ public sealed partial class TaskLedger
         get
         {
             lock (_lock) return [.. _quarantined];
-        }
-    }
-
-    /// <summary>Tries that came to nothing so far, by cause; every cause is there.</summary>
-    public IReadOnlyDictionary<DiscardCause, long> Discarded
-    {
-        get
-        {
-            lock (_lock) return Enum.GetValues<DiscardCause>().ToDictionary(cause => cause, cause => _discarded[(int)cause]);
         }
     }
 
@@ -231,14 +223,23 @@ public sealed partial class TaskLedger
     {
         lock (_lock)
         {
-            if (Leased(workerId, sub.EpisodeId, sub.Attempt) is not { } entry) return;
+            if (Leased(workerId, sub.EpisodeId, sub.Attempt) is not { } entry)
+            {
+                // The last turn of a complete episode may come twice as well as any other.
+                var again = _entries.TryGetValue(sub.EpisodeId, out var e) && e.State == EntryState.Buffered && e.Attempt == sub.Attempt;
+                _refused[(int)(again ? RefusalCause.Duplicate : RefusalCause.Late)]++;
+                return;
+            }
+
             if (entry.Contradiction(sub) is { } contradiction)
             {
+                _refused[(int)RefusalCause.Lease]++;
                 Fail(entry, contradiction, DiscardCause.Rejected);
                 return;
             }
 
             var result = _assembler.Add(sub, _version());
+            if (result.Cause is { } cause) _refused[(int)cause]++;
             switch (result.Outcome)
             {
                 case AssemblyOutcome.Buffered:

@@ -50,6 +50,42 @@ public sealed class NodeTests : IDisposable
     }
 
     [Fact]
+    public void A_learner_that_is_killed_loses_no_task_and_trains_on_none_twice()
+    {
+        const int kept = 8; // all episodes of an update of a quick run
+        var at = FreeAddress();
+        string[] recorded = ["--set", $"checkpoint.sampled_trajectories={kept}"];
+        using var worker = Cli.Start("rollout", "--learner", at, "--id", "steady");
+        using (var learner = Learner(at, ["--quick", "--set", "checkpoint.every=2", .. recorded]))
+        {
+            // Three updates: the last one is of no checkpoint, and has to be done again with the tasks it was done with.
+            learner.Until(() => learner.Out.Count(c => c == '\n') >= 3, "three updates");
+            learner.Kill();
+            learner.Finish();
+        }
+
+        var last = Runs.Steps(Run)[^1] + 3;
+        using (var learner = Learner(at, "--resume", "quick", "--updates", $"{last}")) learner.Finish().Succeeded();
+        worker.Finish().Succeeded();
+        Assert.Equal(Enumerable.Range(1, last), Runs.Metrics(Run).Select(m => m.GetProperty("update").GetInt32()));
+        Assert.All(Runs.Metrics(Run), m => Assert.Equal((kept, 0), (m.GetProperty("episodes").GetInt32(), m.GetProperty("quarantined").GetInt32())));
+
+        // What a run that nobody killed trains on, task by task.
+        Cli.Run([
+            "train", "--quick", "--name", "straight", "--updates", $"{last}", "--set", "evaluation.episodes=0", .. recorded, "--runs",
+            _temp["runs"],
+        ]).Succeeded();
+        Assert.Equal(Tasks(_temp["runs", "straight"]), Tasks(Run));
+        Assert.Equal(kept * last, Tasks(Run).Distinct().Count());
+
+        static List<(int Update, string? Task, string? Prompt)> Tasks(string run) =>
+        [
+            .. Runs.Lines(Path.Combine(run, "trajectories.jsonl")).Select(t => (
+                t.GetProperty("update").GetInt32(), t.GetProperty("task_id").GetString(), t.GetProperty("prompt").GetString())),
+        ];
+    }
+
+    [Fact]
     public void A_worker_is_told_what_is_wrong()
     {
         Refusals.Refused(["rollout", "--learner", "nowhere"], "--learner", "HOST:PORT");

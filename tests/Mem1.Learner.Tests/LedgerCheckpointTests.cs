@@ -84,6 +84,55 @@ public sealed class LedgerCheckpointTests
     }
 
     [Fact]
+    public void Turns_that_are_refused_are_counted_by_cause_also_over_a_restart()
+    {
+        (RefusalCause Cause, Action<SubTrajectory> Lie)[] lies =
+        [
+            (RefusalCause.Versions, s => s.PolicyVersions.Clear()),
+            (RefusalCause.Versions, s => s.PolicyVersions[0] = 9),
+            (RefusalCause.Lengths, s => s.LogProbs.RemoveAt(0)),
+            (RefusalCause.Segments, s => s.Segments[^1].Kind = (SegmentKind)99),
+            (RefusalCause.Tokens, s => s.Segments[0].Tokens[0] = -1),
+            (RefusalCause.LogProbs, s => s.LogProbs[0] = float.NaN),
+            (RefusalCause.Scores, s => s.TurnReward = float.NaN),
+            (RefusalCause.Order, s => s.Turn = -1),
+            (RefusalCause.Lease, s => s.TaskId = "another"),
+            (RefusalCause.Late, s => s.Attempt = 5),
+        ];
+        var ledger = NewLedger();
+        var worker = Join(ledger, "w");
+        ledger.Submit(Requests(lies.Length + 3), consumedAt: 0);
+        var leases = worker.Leases.ToList();
+        foreach (var (lease, (_, lie)) in leases.Zip(lies))
+        {
+            var turn = FakeWorker.Turns(lease)[0];
+            lie(turn);
+            ledger.Add("w", turn);
+        }
+
+        // A turn that comes twice, before and after its episode is complete; a context that is not the turn before; turns after the end.
+        var twice = FakeWorker.Turns(leases[lies.Length]);
+        foreach (var turn in new[] { twice[0], twice[0], twice[1], twice[1] }) ledger.Add("w", turn);
+        var strange = FakeWorker.Turns(leases[lies.Length + 1]);
+        strange[1].Segments[1].Tokens[0] ^= 1;
+        foreach (var turn in strange) ledger.Add("w", turn);
+        var beyond = FakeWorker.Turns(leases[lies.Length + 2], turns: 3);
+        ledger.Add("w", beyond[2]);
+        beyond[1].End = beyond[2].End;
+        beyond[1].Outcome = beyond[2].Outcome.Clone();
+        ledger.Add("w", beyond[1]);
+
+        var expected = Enum.GetValues<RefusalCause>().ToDictionary(c => c, c => (long)lies.Count(l => l.Cause == c));
+        expected[RefusalCause.Duplicate] = 2;
+        expected[RefusalCause.Context] = 1;
+        expected[RefusalCause.Order] += 1;
+        Assert.Equal(expected, ledger.Refused);
+        var restarted = NewLedger();
+        restarted.Restore(LedgerRecord.Parser.ParseFrom(ledger.Save().ToByteArray()));
+        Assert.Equal(expected, restarted.Refused);
+    }
+
+    [Fact]
     public void Failures_before_a_restart_count_after_it()
     {
         var first = NewLedger();
