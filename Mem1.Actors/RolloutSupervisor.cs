@@ -162,7 +162,7 @@ internal sealed partial class RolloutSupervisor : ReceiveActor, IWithTimers
         {
             var role = ChildNames.RoleOf(child);
             var cause = _lastFailure.GetValueOrDefault(role);
-            Fail(new RolloutWorkerException(
+            Fail(cause as RolloutWorkerException ?? new RolloutWorkerException(
                 $"The {role.ToString().ToLowerInvariant()} of the worker failed too often (more than {_options.MaxRestarts} times within " +
                 $"{_options.RestartWindow}), last with: {Innermost(cause)}", cause));
         }

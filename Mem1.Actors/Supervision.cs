@@ -1,6 +1,7 @@
 // Invariants:
 //  * An episode that fails is stopped, never restarted: its lease is handed back and the learner leases the task again.
-//  * The policy and the uplink are restarted a bounded number of times within a window, then stopped, which ends the worker.
+//  * The policy and the uplink are restarted a bounded number of times within a window, then stopped, which ends the worker;
+//    a RolloutWorkerException, which no restart can mend, stops them at once.
 //  * Every failure is counted and logged once, with the child it happened in.
 using Akka.Actor;
 
@@ -49,7 +50,7 @@ internal sealed class RolloutSupervision(int maxRestarts, TimeSpan window, Actio
     public static Directive Decide(ChildRole role, Exception cause) => role switch
     {
         ChildRole.Episode => Directive.Stop,
-        _ when cause is ActorInitializationException or ActorKilledException => Directive.Stop,
+        _ when cause is ActorInitializationException or ActorKilledException or RolloutWorkerException => Directive.Stop,
         _ => Directive.Restart,
     };
 }

@@ -15,22 +15,27 @@ internal static class ServeCommand
     {
         var standard = new ServeOptions();
         var checkpoint = new Argument<DirectoryInfo>(
-            "CHECKPOINT") { Description = "Folder with config.json, model.safetensors and tokenizer.json" };
+            "CHECKPOINT")
+        { Description = "Folder with config.json, model.safetensors and tokenizer.json" };
         var port = Whole("--port", "PORT", "Port to listen on; 0 for any that is free", StandardPort, 0, ushort.MaxValue);
         var host = new Option<string>("--host")
         {
-            Description = "IP address to listen on; 0.0.0.0 lets other machines in", HelpName = "ADDRESS", DefaultValueFactory = _ =>
+            Description = "IP address to listen on; 0.0.0.0 lets other machines in",
+            HelpName = "ADDRESS",
+            DefaultValueFactory = _ =>
                 "127.0.0.1",
         };
         var name = new Option<string?>(
-            "--name") { Description = "Name of the model in the API; the folder's if not given", HelpName = "NAME" };
+            "--name")
+        { Description = "Name of the model in the API; the folder's if not given", HelpName = "NAME" };
         var threads = Whole("--threads", "N", "Threads that decode; 0 takes one per processor", 0, 0, 1024);
         var batch = Whole("--batch", "N", "Continuations drawn at once", standard.Batch, 1, 4096);
         var queue = Whole("--queue", "N", "Continuations that may wait beside them; more get status 429", standard.Queue, 0, 65536);
         var deadline = Whole(
             "--deadline", "SECONDS", "How long a request may take, waiting included", (int)standard.Deadline.TotalSeconds, 1, 86_400);
         var key = new Option<string?>(
-            "--api-key-env") { Description = "Environment variable with the key clients must send", HelpName = "NAME" };
+            "--api-key-env")
+        { Description = "Environment variable with the key clients must send", HelpName = "NAME" };
         var weights = new Option<DirectoryInfo?>("--weights")
         {
             Description = "Folder that POST /v1/reload may load from, itself or below; without it clients of this machine may name any",

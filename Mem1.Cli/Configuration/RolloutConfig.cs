@@ -21,6 +21,10 @@ public sealed record RolloutConfig
     /// k batches more are sampled while one is learnt from.
     /// </summary>
     public int Staleness { get; init; }
+    /// <summary>Where continuations come from: built_in, or openai for a server such as mem1 serve, vLLM or SGLang.</summary>
+    public PolicyBackend Backend { get; init; } = PolicyBackend.BuiltIn;
+    /// <summary>The server; openai backend only.</summary>
+    public PolicyEndpointOptions Endpoint { get; init; } = new();
     /// <summary>Share of all tasks that may be given up after failing again and again before the run stops.</summary>
     public double QuarantineQuota { get; init; } = 0.05;
     /// <summary>Threads that decode; 0 takes one per processor (1 in serial mode).</summary>
@@ -55,6 +59,9 @@ public sealed record RolloutConfig
         if (TopP is not (> 0 and <= 1)) errors.Add($"rollout.top_p is {TopP}; it must be in (0, 1].");
         if (MaxNewTokens < 0) errors.Add($"rollout.max_new_tokens is {MaxNewTokens}; it must not be negative.");
         if (MaxObservationTokens < 8) errors.Add($"rollout.max_observation_tokens is {MaxObservationTokens}; it must be at least 8.");
+        errors.AddRange(Endpoint.Validate(Backend == PolicyBackend.Openai));
+        if (Backend == PolicyBackend.Openai && Memory == RolloutMemory.Carry)
+            errors.Add("rollout.memory is carry but rollout.backend is openai: a server reads its context anew each turn; use reencode.");
         return errors;
     }
 }

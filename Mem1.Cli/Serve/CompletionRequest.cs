@@ -34,7 +34,7 @@ internal sealed record CompletionRequest(
     [
         "model", "max_tokens", "temperature", "top_p", "seed", "stop", "n", "stream", "stream_options", "logprobs", "presence_penalty",
         "frequency_penalty", "logit_bias", "user", "metadata", "store", "top_k", "min_p", "repetition_penalty", "return_token_ids",
-        "return_tokens_as_token_ids", "include_stop_str_in_output",
+        "return_tokens_as_token_ids", "include_stop_str_in_output", "skip_special_tokens",
     ];
 
     private static readonly HashSet<string> s_completion = [.. s_common, "prompt", "echo", "best_of", "suffix"];
@@ -117,6 +117,7 @@ internal sealed record CompletionRequest(
         fields.Refuse("repetition_penalty", v => RequestFields.Is(v, 1), distribution);
         fields.Refuse("top_k", v => RequestFields.Is(v, -1) || RequestFields.Is(v, 0), distribution);
         fields.Refuse("logit_bias", RequestFields.IsEmpty, distribution);
+        fields.Refuse("skip_special_tokens", v => v.ValueKind == JsonValueKind.False, "special tokens are part of the text.");
         fields.Refuse("echo", v =>
             v.ValueKind == JsonValueKind.False, "the prompt is not answered; \"return_token_ids\" gives its token ids.");
         fields.Refuse("suffix", v =>

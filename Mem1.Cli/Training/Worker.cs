@@ -48,7 +48,9 @@ internal static class Worker
         return RolloutWorker.StartAsync(
             workerId is null ? options : options with { WorkerId = workerId },
             environments, tokenizer,
-            (weights, version) => new CpuGenerationEngine(shape, weights, version, tokenizer, threads),
+            (weights, version) => config.Rollout.Backend == PolicyBackend.Openai
+                ? new EndpointEngine(config.Rollout.Endpoint, shape, weights, version, tokenizer)
+                : new CpuGenerationEngine(shape, weights, version, tokenizer, threads),
             bytes => Safetensors.FromBytes(bytes.ToArray()),
             loggers);
     }

@@ -80,8 +80,13 @@ public sealed class ServeTests(ServedBuiltIn served) : IClassFixture<ServedBuilt
 
     private static JsonObject Request(int[] prompt, long seed, int tokens = 24, double temperature = 1) => new()
     {
-        ["model"] = ServedBuiltIn.Name, ["prompt"] = List(prompt), ["seed"] = seed, ["max_tokens"] = tokens, ["temperature"] = temperature,
-        ["logprobs"] = 0, ["return_token_ids"] = true,
+        ["model"] = ServedBuiltIn.Name,
+        ["prompt"] = List(prompt),
+        ["seed"] = seed,
+        ["max_tokens"] = tokens,
+        ["temperature"] = temperature,
+        ["logprobs"] = 0,
+        ["return_token_ids"] = true,
     };
 
     [Theory]
