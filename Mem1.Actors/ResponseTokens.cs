@@ -5,7 +5,7 @@ using Mem1.Model;
 namespace Mem1.Actors;
 
 /// <summary>Where the parts of a response lie, as counts of tokens.</summary>
-internal static class ResponseTokens
+public static class ResponseTokens
 {
     /// <summary>
     /// Splits a response after the token that completes the tag which closes the internal state. Without that tag there is no internal

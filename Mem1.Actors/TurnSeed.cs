@@ -3,7 +3,7 @@ using Mem1.Model.Generation;
 namespace Mem1.Actors;
 
 /// <summary>Seeds of single responses: a function of the lease's seed and the turn alone, so that timing cannot matter.</summary>
-internal static class TurnSeed
+public static class TurnSeed
 {
     /// <summary>The seed of the response of a turn (SplitMix64's finaliser over the lease's seed advanced by the turn).</summary>
     public static ulong Mix(ulong leaseSeed, int turn)

@@ -38,7 +38,8 @@ internal sealed class ChoiceText(ITokenizer tokenizer, IReadOnlyList<string> sto
         // A replacement character at the end may become a whole one with the next token.
         if (grown.EndsWith('\uFFFD')) return "";
         Take(grown);
-        var upTo = _text.Length - _held;
+        // The token that completes a stop string may bring all of it, and more; End cuts there.
+        var upTo = Math.Min(_text.Length - _held, Completed());
         if (upTo > 0 && upTo < _text.Length && char.IsHighSurrogate(_text[upTo - 1])) upTo--;
         return Give(upTo);
     }
@@ -55,6 +56,15 @@ internal sealed class ChoiceText(ITokenizer tokenizer, IReadOnlyList<string> sto
             .OrderBy(s => s.At + (keepStop ? s.Stop.Length : 0)).FirstOrDefault((text.Length, null!));
         Stop = found;
         return Give(keepStop && found is not null ? at + found.Length : at);
+    }
+
+    /// <summary>Where the first stop string that is whole begins; beyond all text without one.</summary>
+    private int Completed()
+    {
+        // Nothing of a stop string has been given away, so it lies in what has not.
+        var rest = _text.ToString(_given, _text.Length - _given);
+        return stops.Select(s => rest.IndexOf(s, StringComparison.Ordinal)).Where(at => at >= 0).Select(at => at + _given)
+            .DefaultIfEmpty(int.MaxValue).Min();
     }
 
     private void Take(string grown)

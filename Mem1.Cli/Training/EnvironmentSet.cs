@@ -4,6 +4,7 @@ using Mem1.Environments.Qa;
 using Mem1.Environments.Retrieval;
 using Mem1.Environments.Tasks;
 using Mem1.Environments.Worlds;
+using Mem1.Learner;
 using Mem1.Model;
 using Mem1.Model.Tokenizers;
 
@@ -13,6 +14,9 @@ namespace Mem1.Cli.Training;
 /// model.</summary>
 internal sealed class EnvironmentSet : IDisposable
 {
+    // Keeps held-out tasks apart from those of training (TrainRun has 1 and 3 to 5).
+    private const ulong HeldOutTasks = 2;
+
     // Enough repetitions for the fixed wording of prompts to be merged whole.
     private const int PromptsForTokenizer = 200;
 
@@ -39,6 +43,19 @@ internal sealed class EnvironmentSet : IDisposable
 
     /// <summary>What is closed with this, first to last.</summary>
     public IReadOnlyList<IDisposable> Owned { get; init; } = [];
+
+    /// <summary>An evaluation's task and the seed of its episode: the same for mem1 train and mem1 eval.</summary>
+    /// <param name="seed">Of the run or the evaluation.</param>
+    /// <param name="objectives">How many.</param>
+    /// <param name="index">From 0.</param>
+    public (EnvironmentTask Task, ulong Seed) HeldOutTask(ulong seed, int objectives, int index) => (
+        HeldOut.Get(index, objectives, Seeds.Mix(seed, HeldOutTasks, (ulong)objectives)),
+        Seeds.Mix(seed, HeldOutTasks, (ulong)objectives, (ulong)index));
+
+    /// <summary>The limit of one response in tokens.</summary>
+    public int ResponseTokens(RolloutConfig rollout, int objectives) =>
+        rollout.MaxNewTokens > 0 ? rollout.MaxNewTokens
+        : ResponseLimit?.Invoke(objectives) ?? 64 + (32 * objectives); // a memory entry and an answer of some words each
 
     /// <summary>Opens the environment a config asks for.</summary>
     /// <param name="config">Validated.</param>

@@ -33,7 +33,7 @@ internal sealed class TrainRun(
     private const int RewardWindow = 10;
 
     // Numbers that keep the random streams of the purposes apart; 3 is the warm start's.
-    private const ulong TrainingTasks = 1, HeldOutTasks = 2, Objectives = 4, GroupSampling = 5;
+    private const ulong TrainingTasks = 1, Objectives = 4, GroupSampling = 5;
 
     // Under which a checkpoint keeps what the trainer remembers.
     private const string TrainerKey = "trainer";
@@ -364,8 +364,7 @@ internal sealed class TrainRun(
         {
             for (var i = 0; i < config.Evaluation.Episodes; i++)
             {
-                var seed = Seeds.Mix(config.Seed, HeldOutTasks, (ulong)objectives, (ulong)i);
-                var task = environment.HeldOut.Get(i, objectives, Seeds.Mix(config.Seed, HeldOutTasks, (ulong)objectives));
+                var (task, seed) = environment.HeldOutTask(config.Seed, objectives, i);
                 requests.Add(new TaskRequest(
                     task with { Id = $"eval {when} {objectives}-{i}/{task.Id}" }, seed, Temperature: 0, TopP: 1,
                     ResponseLimit(environment, objectives), Evaluation: true));
@@ -379,9 +378,7 @@ internal sealed class TrainRun(
             UpdateMetrics.ExactMatchOf(played), played.GroupBy(t => t.Objectives).ToDictionary(g => g.Key, g => g.Count()));
     }
 
-    private int ResponseLimit(EnvironmentSet environment, int objectives) =>
-        config.Rollout.MaxNewTokens > 0 ? config.Rollout.MaxNewTokens
-        : environment.ResponseLimit?.Invoke(objectives) ?? 64 + (32 * objectives); // a memory entry and an answer of some words each
+    private int ResponseLimit(EnvironmentSet environment, int objectives) => environment.ResponseTokens(config.Rollout, objectives);
 
     /// <summary>One of the numbers of objectives in a range that the training tasks come in, each as likely as the others.</summary>
     private int DrawObjectives(EnvironmentSet environment, ulong purpose, long index, (int Min, int Max) range)
