@@ -43,6 +43,8 @@ public sealed record RolloutCounters
     public required long WeightsFailures { get; init; }
     /// <summary>Version of the weights in place; null before the first.</summary>
     public required long? PolicyVersion { get; init; }
+    /// <summary>Newest version that the learner told of; null before the first.</summary>
+    public long? WantedVersion { get; init; }
 
     /// <summary>Tokens drawn per second of decoding; 0 before the first step.</summary>
     public double TokensPerSecond => DecodeTime > TimeSpan.Zero ? GeneratedTokens / DecodeTime.TotalSeconds : 0;
@@ -59,7 +61,7 @@ internal sealed class RolloutTelemetry : IDisposable
     private readonly Meter _meter;
     private long _running, _finished, _returned, _turns, _tokens, _steps, _decodeTicks, _decodedRequests, _environmentFailures;
     private long _episodeCrashes, _policyCrashes, _uplinkCrashes, _connections, _unacknowledged, _sent, _swaps, _weightsFailures;
-    private long _version = NoVersion;
+    private long _version = NoVersion, _wanted = NoVersion;
 
     public RolloutTelemetry(string workerId)
     {
@@ -143,11 +145,14 @@ internal sealed class RolloutTelemetry : IDisposable
         Interlocked.Increment(ref _swaps);
     }
 
+    public void Wanted(long version) => Volatile.Write(ref _wanted, version);
+
     public void WeightsFailed() => Interlocked.Increment(ref _weightsFailures);
 
     public RolloutCounters Snapshot()
     {
         var version = Volatile.Read(ref _version);
+        var wanted = Volatile.Read(ref _wanted);
         return new RolloutCounters
         {
             EpisodesRunning = Running,
@@ -168,6 +173,7 @@ internal sealed class RolloutTelemetry : IDisposable
             WeightSwaps = Volatile.Read(ref _swaps),
             WeightsFailures = Volatile.Read(ref _weightsFailures),
             PolicyVersion = version == NoVersion ? null : version,
+            WantedVersion = wanted == NoVersion ? null : wanted,
         };
     }
 

@@ -140,6 +140,23 @@ public sealed class RolloutWorker : IAsyncDisposable
         return Completion;
     }
 
+    /// <summary>Whether the supervisor of the worker's actors takes messages: false when it has not done so in time, or is gone.</summary>
+    /// <param name="patience">How long to wait for it.</param>
+    /// <param name="cancellationToken">Gives up waiting.</param>
+    /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
+    public async Task<bool> AnswersAsync(TimeSpan patience, CancellationToken cancellationToken)
+    {
+        try
+        {
+            var identity = await _supervisor.Ask<ActorIdentity>(new Identify(null), patience, cancellationToken).ConfigureAwait(false);
+            return identity.Subject is not null;
+        }
+        catch (AskTimeoutException)
+        {
+            return false;
+        }
+    }
+
     /// <summary>Stops the worker at once, unless it has ended; its failure, if it had one, is left to <see cref="Completion"/>.</summary>
     public async ValueTask DisposeAsync() => await StopAsync(drain: false).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
 

@@ -328,6 +328,7 @@ internal sealed partial class UplinkActor : ReceiveActor, IWithTimers
         if (version < 0)
             return;
         _wanted = version;
+        _services.Telemetry.Wanted(version);
         _repull.Reset();
         Pull();
     }

@@ -14,43 +14,46 @@ internal static class Program
     // Ctrl-C during an update waits for it, writes a checkpoint and stops the worker; the largest configs take a while for that.
     private static readonly TimeSpan ShutdownLimit = TimeSpan.FromMinutes(5);
 
+    /// <summary>All commands.</summary>
+    internal static RootCommand CreateRoot() => new(
+        """
+        Trains language agents with constant memory (MEM1): rollout workers play multi-turn
+        environments, a learner does PPO on what they did.
+
+        Examples:
+          ./mem1 train                      train the built-in tiny agent; everything goes to runs/default
+          ./mem1 train --quick              the same in miniature, under a minute
+          ./mem1 train --corpus C.jsonl --tasks T.jsonl
+          ./mem1 learner                    train with workers elsewhere: ./mem1 rollout --learner 127.0.0.1:5050
+          ./mem1 eval --objectives 1,2,4 --agents mem1,full    what memory costs and what it keeps
+          ./mem1 sft --data CHATS.jsonl --model FOLDER
+          ./mem1 dashboard --demo           look at a run in a browser; mem1 train has its own
+          ./mem1 data convert --from squad --input train.json --corpus C.jsonl --tasks T.jsonl
+          ./mem1 bench learner              updates per second and memory, against a dense mask and python3-torch
+          ./mem1 replay FILE                where a run that diverged first left the numbers
+          ./mem1 shop                       look at WebShop as the agent sees it
+          ./mem1 test                       run every test
+        """)
+    {
+        TrainCommand.Create(),
+        TrainCommand.CreateLearner(),
+        RolloutCommand.Create(),
+        SftCommand.Create(),
+        DashboardCommand.Create(),
+        DataCommand.Create(),
+        RetrieverCommand.Create(),
+        ServeCommand.Create(),
+        EvalCommand.Create(),
+        BenchCommand.Create(),
+        ShopCommand.Create(),
+        ReplayCommand.Create(),
+        TraceCommand.Create(),
+        ModelCommand.Create(),
+    };
+
     public static async Task<int> Main(string[] args)
     {
-        var root = new RootCommand(
-            """
-            Trains language agents with constant memory (MEM1): rollout workers play multi-turn
-            environments, a learner does PPO on what they did.
-
-            Examples:
-              ./mem1 train                      train the built-in tiny agent; everything goes to runs/default
-              ./mem1 train --quick              the same in miniature, under a minute
-              ./mem1 train --corpus C.jsonl --tasks T.jsonl
-              ./mem1 learner                    train with workers elsewhere: ./mem1 rollout --learner 127.0.0.1:5050
-              ./mem1 eval --objectives 1,2,4 --agents mem1,full    what memory costs and what it keeps
-              ./mem1 sft --data CHATS.jsonl --model FOLDER
-              ./mem1 dashboard --demo           look at a run in a browser; mem1 train has its own
-              ./mem1 data convert --from squad --input train.json --corpus C.jsonl --tasks T.jsonl
-              ./mem1 bench learner              updates per second and memory, against a dense mask and python3-torch
-              ./mem1 replay FILE                where a run that diverged first left the numbers
-              ./mem1 shop                       look at WebShop as the agent sees it
-              ./mem1 test                       run every test
-            """)
-        {
-            TrainCommand.Create(),
-            TrainCommand.CreateLearner(),
-            RolloutCommand.Create(),
-            SftCommand.Create(),
-            DashboardCommand.Create(),
-            DataCommand.Create(),
-            RetrieverCommand.Create(),
-            ServeCommand.Create(),
-            EvalCommand.Create(),
-            BenchCommand.Create(),
-            ShopCommand.Create(),
-            ReplayCommand.Create(),
-            TraceCommand.Create(),
-            ModelCommand.Create(),
-        };
+        var root = CreateRoot();
         var parsed = root.Parse(args);
         // Help lists the commands below with a line each; their examples are for their own help.
         foreach (var below in parsed.CommandResult.Command.Subcommands) below.Description = below.Description?.Split('\n')[0];

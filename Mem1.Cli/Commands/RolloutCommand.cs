@@ -5,6 +5,7 @@ using System.Globalization;
 using System.Text.Json;
 using Mem1.Actors;
 using Mem1.Cli.Output;
+using Mem1.Cli.Serve;
 using Mem1.Cli.Training;
 
 namespace Mem1.Cli.Commands;
@@ -39,6 +40,7 @@ internal static class RolloutCommand
             Description = "How long leaving may take", HelpName = "SECONDS", DefaultValueFactory = _ => 60,
         };
         var json = new Option<bool>("--json") { Description = "One JSON object on standard output every ten seconds" };
+        var health = HealthOption();
         var command = new Command(
             "rollout",
             """
@@ -50,7 +52,7 @@ internal static class RolloutCommand
               ./mem1 rollout --learner gpu-node:5050 --finish --grace 300     on SIGTERM finishes what it plays
             """)
         {
-            learner, id, set, patience, finish, grace, json,
+            learner, id, set, patience, finish, grace, json, health,
         };
         command.SetAction(async (parse, cancellationToken) =>
         {
@@ -62,6 +64,9 @@ internal static class RolloutCommand
             }
 
             using var loggers = Logs.ToStandardError(parse.GetValue(json));
+            var staleness = 0; // the learner's config says
+            var watched = new WorkerHealth(() => Volatile.Read(ref staleness));
+            await using var server = await HealthServer.StartAsync(parse.GetValue(health), watched).ConfigureAwait(false);
             try
             {
                 var run = await RunDownload.PullAsync(
@@ -76,8 +81,11 @@ internal static class RolloutCommand
                     config, shape, environment.Factory, tokenizer, address, RunFiles.Fingerprint(shape), name, run.Fingerprint, loggers).ConfigureAwait(false);
                 await using (worker.ConfigureAwait(false))
                 {
+                    Volatile.Write(ref staleness, config.Rollout.Staleness);
+                    watched.Plays(worker);
                     Say($"worker {name} plays {environment.Factory.Name} for {address.Authority}; Ctrl-C stops it");
                     await PlayAsync(worker, name, parse.GetValue(json), cancellationToken).ConfigureAwait(false);
+                    watched.Leaves();
                     if (cancellationToken.IsCancellationRequested)
                     {
                         Say(parse.GetValue(finish) ? "finishing the running episodes ..." : "handing the running episodes back ...");
@@ -97,6 +105,12 @@ internal static class RolloutCommand
         });
         return command;
     }
+
+    /// <summary>Where a process answers those who watch over it.</summary>
+    internal static Option<string?> HealthOption() => new("--health")
+    {
+        Description = $"Answer GET /health, /started, /ready and /metrics here; {HealthServer.Variable} says it too", HelpName = "ADDRESS:PORT",
+    };
 
     private static async Task PlayAsync(RolloutWorker worker, string name, bool json, CancellationToken cancellationToken)
     {

@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Net;
 using Mem1.Cli.Configuration;
 using Mem1.Cli.Output;
+using Mem1.Cli.Serve;
 using Mem1.Cli.Training;
 using Mem1.Environments.Web;
 using Mem1.Model;
@@ -140,10 +141,17 @@ internal static class TrainCommand
         {
             Description = "Where the learner of rank 0 waits for the others", HelpName = "HOST:PORT",
         };
+        var goOn = new Option<bool>("--go-on")
+        {
+            Description = "With --name: go on with that run if it was begun, whatever --config says; else begin it",
+        };
+        var stay = new Option<bool>("--stay") { Description = "When the run is finished, wait to be told to stop" };
+        var health = RolloutCommand.HealthOption();
         var command = new Command(commandName, description)
         {
             config, set, name, runs, resume, updates, seed, serial, scratch, cloneOnly, quick, corpus, tasks, env, recording, replay,
             json, learners, rank, world, rendezvous, noDashboard, dashboardPort, dashboardAddress,
+            goOn, stay, health,
         };
         if (apart) command.Add(listen);
         // On a thread of its own: gradient mode, dispose scopes and the count of live tensors belong to it. It must not block this one
@@ -177,6 +185,8 @@ internal static class TrainCommand
             overrides.AddRange(parse.GetValue(set) ?? []);
             var runsFolder = parse.GetValue(runs)!.FullName;
             var resuming = parse.GetResult(resume) is not null;
+            if (parse.GetValue(goOn) && (resuming || parse.GetValue(name) is null))
+                throw new UserErrorException("--go-on needs the --name of the run, and takes the place of --resume.");
             if (resuming && (parse.GetValue(config) is not null || parse.GetValue(name) is not null || parse.GetValue(scratch)
                 || parse.GetValue(quick) || parse.GetValue(corpus) is not null || parse.GetValue(tasks) is not null
                 || parse.GetValue(env) is not null))
@@ -189,8 +199,9 @@ internal static class TrainCommand
             if (parse.GetValue(env) is not null && (parse.GetValue(corpus) is not null || parse.GetValue(tasks) is not null))
                 throw new UserErrorException("--env brings its own tasks, so --corpus and --tasks do not go with it.");
 
-            using var folder = resuming
-                ? RunFolder.Resume(runsFolder, parse.GetValue(resume))
+            var begun = parse.GetValue(goOn) && RunFolder.Exists(runsFolder, parse.GetValue(name)!);
+            using var folder = resuming || begun
+                ? RunFolder.Resume(runsFolder, begun ? parse.GetValue(name) : parse.GetValue(resume))
                 : null;
             var (run, given) = folder is not null
                 ? Continued(folder, overrides)
@@ -200,14 +211,15 @@ internal static class TrainCommand
             run = run with { Environment = Recorded(run.Environment, parse.GetValue(replay), parse.GetValue(recording)?.FullName) };
             Require(run);
             var (least, most) = (run.Environment.LeastObjectives(), run.Environment.MostObjectives());
-            using var reporter = new DashboardReporter(
-                Reporters.Create(parse.GetValue(json), Enumerable.Range(least, most - least + 1)));
+            var watched = new LearnerHealth(Reporters.Create(parse.GetValue(json), Enumerable.Range(least, most - least + 1)));
+            using var reporter = new DashboardReporter(watched);
+            using var server = HealthServer.StartAsync(parse.GetValue(health), watched).GetAwaiter().GetResult();
             (string, int)? dashboard = parse.GetValue(noDashboard)
                 ? null : (parse.GetValue(dashboardAddress)!, parse.GetValue(dashboardPort));
             if (folder is not null)
             {
                 using var page = DashboardCommand.Inside(reporter, folder.FullPath, dashboard);
-                return new TrainRun(run, given, folder, reporter, resume: true, parse.GetValue(cloneOnly), placement).Run(cancellationToken);
+                return Done(new TrainRun(run, given, folder, reporter, resume: true, parse.GetValue(cloneOnly), placement).Run(cancellationToken));
             }
 
             using var made = RunFolder.Create(runsFolder, run.Name, chosen: parse.GetValue(name) is not null);
@@ -215,12 +227,19 @@ internal static class TrainCommand
             {
                 made.WriteConfig(run);
                 using var page = DashboardCommand.Inside(reporter, made.FullPath, dashboard);
-                return new TrainRun(run, given, made, reporter, resume: false, parse.GetValue(cloneOnly), placement).Run(cancellationToken);
+                return Done(new TrainRun(run, given, made, reporter, resume: false, parse.GetValue(cloneOnly), placement).Run(cancellationToken));
             }
             catch
             {
                 made.DiscardIfNothingIsSaved();
                 throw;
+            }
+
+            int Done(int status)
+            {
+                watched.Close();
+                if (status == 0 && parse.GetValue(stay)) cancellationToken.WaitHandle.WaitOne();
+                return status;
             }
         }
     }

@@ -91,6 +91,9 @@ internal sealed class RunFolder : IDisposable
         return Open(path);
     }
 
+    /// <summary>Whether a run of this name was begun.</summary>
+    public static bool Exists(string runs, string name) => File.Exists(Path.Combine(runs, name, "config.yaml"));
+
     /// <summary>Takes back a new folder in which no checkpoint came to be, so that a failed start leaves nothing behind.</summary>
     public void DiscardIfNothingIsSaved()
     {
