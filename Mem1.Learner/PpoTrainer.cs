@@ -6,6 +6,7 @@
 //  * all randomness comes from (seed, update), so that resuming repeats exactly what going on would have done;
 //  * learners of a group share the passes and nothing else: scores, gradients and sums are those of the whole batch on every one of them,
 //    so that estimators, whitening, token means and clipping never know how many learners there are.
+using System.Diagnostics;
 using Mem1.Model;
 using static TorchSharp.torch;
 
@@ -74,6 +75,12 @@ public sealed class PpoTrainer : IDisposable
     /// <summary>What the last update made of the trajectories it learned from, by episode; empty before the first.</summary>
     public IReadOnlyDictionary<string, TokenEstimates> LastEstimates { get; private set; } = new Dictionary<string, TokenEstimates>();
 
+    /// <summary>
+    /// Share of the optimiser steps' time of the last update that was not spent on preparing data (laying out passes, masks and per-token
+    /// numbers), in [0, 1]; no number before the first.
+    /// </summary>
+    public double LastBusy { get; private set; } = double.NaN;
+
     /// <summary>Learns from one batch.</summary>
     /// <param name="sampled">Finished trajectories, none of them for evaluation.</param>
     /// <param name="update">Number of the update, from 1.</param>
@@ -106,6 +113,9 @@ public sealed class PpoTrainer : IDisposable
         // 3. Clipped steps over shuffled mini-batches of whole trajectories.
         double norms = 0;
         int steps = 0, skipped = 0;
+        var stepping = Stopwatch.StartNew();
+        var preparing = new Stopwatch();
+        var masks = Model.Preparing;
         for (var epoch = 0; epoch < _options.Epochs; epoch++)
         {
             var order = Shuffled(batch.Count, update, epoch);
@@ -129,6 +139,7 @@ public sealed class PpoTrainer : IDisposable
             }
         }
 
+        LastBusy = 1 - ((preparing.Elapsed + Model.Preparing - masks) / stepping.Elapsed);
         sums.Share(_reducer);
         _kl.Observe(prepared.ReferenceDivergence(), batch.Count);
         return sums.Means(
@@ -154,13 +165,18 @@ public sealed class PpoTrainer : IDisposable
             var normaliser = prepared.Normaliser(members, _options.Aggregation);
             var own = new ObjectiveSums();
             var finite = true;
-            foreach (var pass in _layout.Split(batch, turns, _options.MicroBatchTokens))
+            preparing.Start();
+            var passes = _layout.Split(batch, turns, _options.MicroBatchTokens);
+            preparing.Stop();
+            foreach (var pass in passes)
             {
                 using var scope = NewDisposeScope();
                 using var forward = new PolicyPass(Model, pass, _temperature, _compute);
+                preparing.Start();
+                var picked = prepared.Pick(pass, _options, Model.Parameters.Values.device);
+                preparing.Stop();
                 var terms = _objective.Of(
-                    prepared.Pick(pass, _options, Model.Parameters.Values.device), forward.LogProbs, forward.Entropies,
-                    _estimator.NeedsCritic ? forward.Values : null, _kl.Factor);
+                    picked, forward.LogProbs, forward.Entropies, _estimator.NeedsCritic ? forward.Values : null, _kl.Factor);
                 finite = terms.IsFinite(_estimator.NeedsCritic);
                 if (!finite) break;
                 forward.Backward(terms.Loss / normaliser);

@@ -31,6 +31,9 @@ public sealed record TrainingLoopOptions
 /// <summary>Sample, learn, publish; again.</summary>
 public sealed class TrainingLoop(TaskLedger ledger, WeightPublisher publisher, PpoTrainer trainer, TrainingLoopOptions options)
 {
+    // 16 MiB of float32; copies of smaller models do not matter, and collecting would cost as much as an update.
+    private const long CollectedParameters = 1 << 22;
+
     /// <summary>
     /// Runs updates <paramref name="first"/> to <paramref name="last"/>. The publisher must hold the trainer's current weights.
     /// </summary>
@@ -57,6 +60,7 @@ public sealed class TrainingLoop(TaskLedger ledger, WeightPublisher publisher, P
 
             var sampled = watch.Elapsed;
             var version = publisher.Version;
+            CollectWeights();
             options.Updating?.Invoke(batch, update, version);
             var statistics = trainer.Update(batch, update, version);
             var learned = watch.Elapsed - sampled;
@@ -87,6 +91,7 @@ public sealed class TrainingLoop(TaskLedger ledger, WeightPublisher publisher, P
                     RolloutTokensPerSecond =
                         statistics.Tokens / (ledger.Staleness == 0 ? sampled.TotalSeconds : watch.Elapsed.TotalSeconds),
                     LearnerTokensPerSecond = tokens / learned.TotalSeconds,
+                    LearnerBusy = trainer.LastBusy,
                     LiveTensors = DisposeScopeManager.Statistics.ThreadTotalLiveCount,
                     RssBytes = ResidentBytes(),
                     Seconds = watch.Elapsed.TotalSeconds,
@@ -102,6 +107,15 @@ public sealed class TrainingLoop(TaskLedger ledger, WeightPublisher publisher, P
     {
         using var process = Process.GetCurrentProcess();
         return process.WorkingSet64;
+    }
+
+    /// <summary>
+    /// Collects the last update's copies of the weights. The collector counts what was allocated, not what it could give back, and lets
+    /// dozens of copies pile up before it looks at large objects by itself.
+    /// </summary>
+    private void CollectWeights()
+    {
+        if (trainer.Model.Parameters.Values.numel() >= CollectedParameters) GC.Collect(GC.MaxGeneration, GCCollectionMode.Forced, blocking: true);
     }
 
     /// <summary>Has the batches of this update and of as many more as the bound allows played from now on.</summary>

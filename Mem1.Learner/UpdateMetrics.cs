@@ -44,6 +44,8 @@ public sealed record UpdateMetrics
     public required double RolloutTokensPerSecond { get; init; }
     /// <summary>Tokens (prompt, context and generated, no pads) per second of the optimiser's part.</summary>
     public required double LearnerTokensPerSecond { get; init; }
+    /// <summary>Share of the optimiser steps' time that was not spent on preparing data, in [0, 1]; no number when not known.</summary>
+    public double LearnerBusy { get; init; } = double.NaN;
     /// <summary>Native tensors alive on the learner's thread after the update.</summary>
     public required long LiveTensors { get; init; }
     /// <summary>Resident memory of the process, in bytes.</summary>
@@ -102,6 +104,7 @@ public sealed record UpdateMetrics
                 json.WriteNumber("refused_" + JsonNamingPolicy.SnakeCaseLower.ConvertName(cause.ToString()), count);
             Write("rollout_tokens_per_s", Math.Round(RolloutTokensPerSecond, 1));
             Write("learner_tokens_per_s", Math.Round(LearnerTokensPerSecond, 1));
+            Write("learner_busy", Math.Round(LearnerBusy, 4));
             json.WriteNumber("live_tensors", LiveTensors);
             json.WriteNumber("rss_bytes", RssBytes);
             Write("wait_seconds", Math.Round(WaitSeconds, 3));

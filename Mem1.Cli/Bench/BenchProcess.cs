@@ -16,7 +16,11 @@ namespace Mem1.Cli.Bench;
 /// <param name="GradientNorm">Of the first step.</param>
 /// <param name="Engine">What computed, with versions.</param>
 internal sealed record PassReport(
-    double Seconds, double CpuSeconds, int Passes, long PeakBytes, float[] LogProbs, double[] Losses, double GradientNorm, string Engine);
+    double Seconds, double CpuSeconds, int Passes, long PeakBytes, float[] LogProbs, double[] Losses, double GradientNorm, string Engine)
+{
+    /// <summary>Share of a step's time not spent on preparing data, mean over the timed passes; null where it is not measured.</summary>
+    public double? Busy { get; init; }
+}
 
 /// <summary>Starts the processes that measure.</summary>
 internal static class BenchProcess

@@ -87,7 +87,7 @@ internal static class LearnerBench
                     rows.Add(new LearnerRow(
                         k, problem.StitchedTokens, way, microBatch, problem.StitchedTokens / report.Seconds,
                         problem.StitchedTokens / report.CpuSeconds, report.Seconds, report.CpuSeconds, report.PeakBytes / Math.Pow(2, 20),
-                        report.Passes));
+                        report.Passes) { Busy = report.Busy });
                     if (way == Segments) continue;
                     foreach (var ours in microBatches)
                     {
@@ -138,7 +138,7 @@ internal static class LearnerBench
             new ComputeOptions { GradientCheckpointing = checkpointing });
         var first = step.Run();
         var losses = new List<double> { first.Loss };
-        double best = double.MaxValue, cpu = double.MaxValue;
+        double best = double.MaxValue, cpu = double.MaxValue, busy = 0;
         var passes = 0;
         for (var all = Stopwatch.StartNew(); passes < repeat || all.Elapsed < TimedAtLeast; passes++)
         {
@@ -147,13 +147,17 @@ internal static class LearnerBench
             var result = step.Run();
             best = Math.Min(best, watch.Elapsed.TotalSeconds);
             cpu = Math.Min(cpu, (Environment.CpuUsage.TotalTime - used).TotalSeconds);
+            busy += step.Busy;
             if (losses.Count < 3) losses.Add(result.Loss);
         }
 
         // A run of a single pass has fewer losses than the others; what is there is compared.
         return new PassReport(
             best, cpu, passes, ResidentSet.Peak() - before, first.LogProbs, [.. losses], first.GradientNorm,
-            $".NET {Environment.Version}, libtorch {torch.__version__}");
+            $".NET {Environment.Version}, libtorch {torch.__version__}")
+        {
+            Busy = way == UpdateWay.Dense ? null : busy / passes,
+        };
     }
 
     /// <summary>The largest difference of log-probs of two reports.</summary>
@@ -182,6 +186,7 @@ internal static class LearnerBench
                 CpuSeconds = Math.Min(old.CpuSeconds, report.CpuSeconds),
                 PeakBytes = Math.Min(old.PeakBytes, report.PeakBytes),
                 Passes = old.Passes + report.Passes,
+                Busy = Math.Max(old.Busy ?? 0, report.Busy ?? 0) is > 0 and var busy ? busy : null,
             }
             : report;
 

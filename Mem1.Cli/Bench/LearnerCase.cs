@@ -10,13 +10,13 @@ namespace Mem1.Cli.Bench;
 /// <summary>Shapes of models that are measured.</summary>
 internal static class BenchModels
 {
-    public static readonly string[] Names = ["tiny", "1m", "4m"];
+    public static readonly string[] Names = ["tiny", "1m", "4m", "152k"];
 
     // The longest context any bench asks for is a prompt of 64, a kept context of 48 and 32 generated tokens.
     private const int Positions = 256;
 
     /// <summary>
-    /// Plain Qwen2: RoPE, grouped queries, SwiGLU, tied embeddings. The names are the numbers of parameters; tiny is for smoke tests.
+    /// Plain Qwen2: RoPE, grouped queries, SwiGLU, tied embeddings. The names are the numbers of parameters, 152k the vocabulary; tiny is for smoke tests.
     /// </summary>
     public static DecoderConfig Shape(string size)
     {
@@ -25,6 +25,7 @@ internal static class BenchModels
             "tiny" => (64, 32, 2),
             "1m" => (512, 128, 4),
             "4m" => (512, 256, 4),
+            "152k" => (151_936, 16, 2), // Qwen2.5's vocabulary, and next to nothing else
             _ => throw new ArgumentOutOfRangeException(nameof(size), size, "no such size"),
         };
         return new DecoderConfig

@@ -15,7 +15,11 @@ namespace Mem1.Cli.Bench;
 /// <param name="Passes">Timed.</param>
 internal sealed record LearnerRow(
     int Turns, int Tokens, string Way, int? MicroBatchTokens, double TokensPerSecond, double TokensPerCpuSecond, double Seconds,
-    double CpuSeconds, double PeakMib, int Passes);
+    double CpuSeconds, double PeakMib, int Passes)
+{
+    /// <summary>Share of a pass's time not spent on preparing data; null for other ways than the product's.</summary>
+    public double? Busy { get; init; }
+}
 
 /// <summary>The product against another way, both of this run.</summary>
 /// <param name="Turns">K.</param>
@@ -60,11 +64,11 @@ internal sealed record LearnerBenchReport(
         Line($"Right: how many times the other way's tok/s, and which part of its memory.");
         Line($"");
         var against = string.Concat(Rows.Select(r => r.Way).Distinct().Where(w => w != LearnerBench.Segments).Select(w => $"   {w,14}"));
-        Line($"turns  tokens  way            micro-batch     tok/s  tok/CPU-s  peak MiB{against}");
+        Line($"turns  tokens  way            micro-batch     tok/s  tok/CPU-s  peak MiB   busy{against}");
         foreach (var row in Rows)
         {
             var what = $"{row.Turns,5}  {row.Tokens,6}  {row.Way,-13}  {row.MicroBatchTokens,11}";
-            Line($"{what}  {row.TokensPerSecond,8:0}  {row.TokensPerCpuSecond,9:0}  {row.PeakMib,8:0.0}{Against(row)}");
+            Line($"{what}  {row.TokensPerSecond,8:0}  {row.TokensPerCpuSecond,9:0}  {row.PeakMib,8:0.0}  {row.Busy,5:0.0%}{Against(row)}");
         }
 
         if (PeerMissing is not null) Line($"No row of {LearnerBench.Peer}: {PeerMissing}.");

@@ -1,5 +1,6 @@
 // The work that is timed: layout, forward, PPO loss, backward and optimiser step, as PpoTrainer does them for one mini-batch.
 // Keeps: loss and optimiser are the product's; only where the hidden states come from differs between the two ways.
+using System.Diagnostics;
 using Mem1.Learner;
 using Mem1.Model;
 using TorchSharp;
@@ -71,9 +72,15 @@ internal sealed class UpdateStep : IDisposable
         GradientClip = 0.5,
     };
 
+    /// <summary>
+    /// Share of the last step's time that was not spent on preparing data (laying out passes, masks and per-token numbers), in [0, 1].
+    /// </summary>
+    public double Busy { get; private set; }
+
     /// <summary>One step.</summary>
     public StepResult Run()
     {
+        var (all, preparing, masks) = (Stopwatch.StartNew(), new Stopwatch(), _model.Preparing);
         var logProbs = new float[_oldLogProbs.Length];
         double loss = 0;
         if (_dense is not null)
@@ -90,7 +97,10 @@ internal sealed class UpdateStep : IDisposable
         else
         {
             var turns = Enumerable.Range(0, _case.Trajectory.Turns.Count).Select(j => new TurnReference(0, j));
-            foreach (var pass in _layout.Split([_case.Trajectory], turns, _options.MicroBatchTokens))
+            preparing.Start();
+            var passes = _layout.Split([_case.Trajectory], turns, _options.MicroBatchTokens);
+            preparing.Stop();
+            foreach (var pass in passes)
             {
                 using var scope = NewDisposeScope();
                 using var forward = new PolicyPass(_model, pass, temperature: 1, _compute);
@@ -106,14 +116,18 @@ internal sealed class UpdateStep : IDisposable
             ParameterGroup.PolicyMatrix => new StepSettings(_options.LearningRate, _options.WeightDecay, _options.GradientClip),
             _ => new StepSettings(_options.LearningRate, 0, _options.GradientClip),
         });
+        Busy = 1 - ((preparing.Elapsed + _model.Preparing - masks) / all.Elapsed);
         return new StepResult(logProbs, loss, norm);
 
         // The objective of some tokens of the trajectory, as its share of the mean over all.
         Tensor Mean(int[] tokens, Tensor chosen, Tensor entropies, Tensor values)
         {
-            Tensor Pick(float[] all) => torch.tensor(Array.ConvertAll(tokens, t => all[t]), dtype: ScalarType.Float32);
-            var (policy, _) = PpoLoss.Policy(chosen, Pick(_oldLogProbs), Pick(_case.Advantages), _options.Clip);
-            var (value, _) = PpoLoss.Value(values, Pick(_case.OldValues), Pick(_case.Returns), _options.ValueClip);
+            Tensor Pick(float[] of) => torch.tensor(Array.ConvertAll(tokens, t => of[t]), dtype: ScalarType.Float32);
+            preparing.Start();
+            var (old, advantages, oldValues, returns) = (Pick(_oldLogProbs), Pick(_case.Advantages), Pick(_case.OldValues), Pick(_case.Returns));
+            preparing.Stop();
+            var (policy, _) = PpoLoss.Policy(chosen, old, advantages, _options.Clip);
+            var (value, _) = PpoLoss.Value(values, oldValues, returns, _options.ValueClip);
             var mean = (policy + value - (entropies.sum() * _options.EntropyCoefficient)) / (double)logProbs.Length;
             loss += mean.item<float>();
             var found = chosen.detach().data<float>().ToArray();

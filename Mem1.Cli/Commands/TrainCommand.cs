@@ -118,6 +118,10 @@ internal static class TrainCommand
             Description = "Web QA: only (never go out), prefer (go out for what is not recorded), record (anew) or off", HelpName = "MODE",
         };
         replay.AcceptOnlyFromAmong([.. ReplayModes.Keys]);
+        var dryRun = new Option<bool>("--dry-run")
+        {
+            Description = "Print the settings and how much memory the run will take, and stop (docs/learner-speed.md)",
+        };
         var json = new Option<bool>("--json") { Description = "One JSON object per update on standard output" };
         var listen = new Option<string>("--listen")
         {
@@ -150,8 +154,7 @@ internal static class TrainCommand
         var command = new Command(commandName, description)
         {
             config, set, name, runs, resume, updates, seed, serial, scratch, cloneOnly, quick, corpus, tasks, env, recording, replay,
-            json, learners, rank, world, rendezvous, noDashboard, dashboardPort, dashboardAddress,
-            goOn, stay, health,
+            json, dryRun, learners, rank, world, rendezvous, noDashboard, dashboardPort, dashboardAddress, goOn, stay, health,
         };
         if (apart) command.Add(listen);
         // On a thread of its own: gradient mode, dispose scopes and the count of live tensors belong to it. It must not block this one
@@ -196,6 +199,8 @@ internal static class TrainCommand
                     + "and --env do not go with it.");
             }
 
+            if (resuming && parse.GetValue(dryRun))
+                throw new UserErrorException("--dry-run plans a new run, so --resume does not go with it; give the run's config.yaml with --config.");
             if (parse.GetValue(env) is not null && (parse.GetValue(corpus) is not null || parse.GetValue(tasks) is not null))
                 throw new UserErrorException("--env brings its own tasks, so --corpus and --tasks do not go with it.");
 
@@ -210,6 +215,7 @@ internal static class TrainCommand
                     parse.GetValue(tasks)?.FullName, parse.GetValue(env)?.FullName, parse.GetValue(quick), parse.GetValue(scratch));
             run = run with { Environment = Recorded(run.Environment, parse.GetValue(replay), parse.GetValue(recording)?.FullName) };
             Require(run);
+            if (parse.GetValue(dryRun)) return DryRun.Run(run, given, parse.GetValue(json), cancellationToken);
             var (least, most) = (run.Environment.LeastObjectives(), run.Environment.MostObjectives());
             var watched = new LearnerHealth(Reporters.Create(parse.GetValue(json), Enumerable.Range(least, most - least + 1)));
             using var reporter = new DashboardReporter(watched);

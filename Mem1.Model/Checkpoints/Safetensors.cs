@@ -107,7 +107,9 @@ public static class Safetensors
     /// <param name="dtype">How values are stored.</param>
     public static byte[] ToBytes(ModelWeights weights, StoredDtype dtype = StoredDtype.Float32)
     {
-        using var stream = new MemoryStream();
+        // Room for all of it at once: growing would leave as many bytes again behind. 128: a tensor's line in the header.
+        var room = weights.Tensors.Values.Sum(t => (t.Data.LongLength * sizeof(float)) + 128) + 1024;
+        using var stream = new MemoryStream((int)Math.Min(room, Array.MaxLength));
         Write(stream, weights, dtype);
         return stream.ToArray();
     }

@@ -6,6 +6,7 @@
 //    step, such tensors were half of its memory;
 //  * in bfloat16 the products are rounded, nothing else: parameters, their gradients, the residual stream, norms, softmax and convolutions
 //    stay float32. In float32 not one operation is added.
+using System.Diagnostics;
 using Mem1.Model.Adapters;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -56,6 +57,9 @@ public sealed class TorchDecoder : IDisposable
 
     /// <summary>The parameters and their gradients.</summary>
     public FlatParameters Parameters { get; }
+
+    /// <summary>Time spent so far on masks, positions and token ids of passes: what the device waits for before it can compute.</summary>
+    public TimeSpan Preparing { get; private set; }
 
     /// <summary>Whether the checkpoint carries a value head.</summary>
     public bool HasValueHead => Parameters.Find("value_head.fc1.weight") is not null;
@@ -138,7 +142,10 @@ public sealed class TorchDecoder : IDisposable
                 $"A turn of {longest} tokens exceeds max_position_embeddings ({Config.MaxPositions}).", nameof(batch));
         }
 
-        return new Geometry(batch, _device, _scale, _ropeCos, _ropeSin, Config);
+        var began = Stopwatch.GetTimestamp();
+        var geometry = new Geometry(batch, _device, _scale, _ropeCos, _ropeSin, Config);
+        Preparing += Stopwatch.GetElapsedTime(began);
+        return geometry;
     }
 
     /// <summary>Token embeddings with their convolution, [M, D].</summary>
