@@ -13,12 +13,16 @@ internal static class PythonPeer
     // A python3 of one's own ahead on the PATH does not see the packages Debian installs.
     private const string DebianPython = "/usr/bin/python3";
 
+    /// <summary>The interpreter.</summary>
+    public static string Program => File.Exists(DebianPython) ? DebianPython : "python3";
+
     /// <summary>The script in the checkout this program was built in, or null when it was taken elsewhere.</summary>
-    public static string? Script()
+    /// <param name="name">Its file name.</param>
+    public static string? Script(string name = "dense_ppo.py")
     {
         for (var folder = new DirectoryInfo(AppContext.BaseDirectory); folder is not null; folder = folder.Parent)
         {
-            var path = Path.Combine(folder.FullName, "bench", "peers", "dense_ppo.py");
+            var path = Path.Combine(folder.FullName, "bench", "peers", name);
             if (File.Exists(path)) return path;
         }
 
@@ -48,7 +52,7 @@ internal static class PythonPeer
             ("repeat", repeat), ("seconds", atLeast.TotalSeconds),
         };
         var start = BenchProcess.Start(
-            File.Exists(DebianPython) ? DebianPython : "python3",
+            Program,
             [
                 script, "--case", caseFile,
                 .. settings.SelectMany(s => new[] { "--" + s.Name, s.Value.ToString("R", CultureInfo.InvariantCulture) }),

@@ -14,7 +14,9 @@ internal static class BenchCommand
     // Beside the default: what memory comes down to when a trajectory is cut into passes of a few turns.
     private const int SmallMicroBatch = 512;
 
-    public static Command Create() => new(
+    public static Command Create()
+    {
+        var command = new Command(
             "bench",
             """
             Measure speed and memory on this machine.
@@ -24,11 +26,16 @@ internal static class BenchCommand
               ./mem1 bench rollout --json
               ./mem1 bench retrieval --passages 100000
               ./mem1 bench env
+              ./mem1 bench scheduler
+              ./mem1 bench fleet --workers 1000
               ./mem1 bench tokenizer --tokenizer Qwen2.5-0.5B
             """)
-    {
-        Learner(), Rollout(), LearnerPass(), Retrieval(), RetrievalPass(), Environments(), Tokenizer(),
-    };
+        {
+            Learner(), Rollout(), LearnerPass(), Retrieval(), RetrievalPass(), Environments(), Tokenizer(),
+        };
+        foreach (var cluster in ClusterBenchCommands.Create()) command.Add(cluster);
+        return command;
+    }
 
     private static Command Learner()
     {
@@ -249,14 +256,14 @@ internal static class BenchCommand
         return command;
     }
 
-    private static void Show<T>(T report, string table, bool asJson, FileInfo? file)
+    internal static void Show<T>(T report, string table, bool asJson, FileInfo? file)
     {
         var json = JsonSerializer.Serialize(report, BenchProcess.Json);
         if (file is not null) AtomicFile.WriteText(file.FullName, json + "\n");
         Console.Write(asJson ? json + "\n" : table);
     }
 
-    private static void Progress(string what) => Console.Error.WriteLine($"measuring: {what}");
+    internal static void Progress(string what) => Console.Error.WriteLine($"measuring: {what}");
 
     private static Option<string> Size()
     {
@@ -270,13 +277,21 @@ internal static class BenchCommand
         return option;
     }
 
-    private static Option<bool> Json() => new("--json") { Description = "One JSON object on standard output" };
+    internal static Option<bool> Json() => new("--json") { Description = "One JSON object on standard output" };
 
-    private static Option<FileInfo?> Output() => new("--out") { Description = "Also write the JSON object to a file", HelpName = "FILE" };
+    internal static Option<FileInfo?> Output() => new("--out") { Description = "Also write the JSON object to a file", HelpName = "FILE" };
 
     private static Option<int> Repeat(string description)
     {
         var option = new Option<int>("--repeat") { Description = description, HelpName = "N", DefaultValueFactory = _ => 5 };
+        AtLeastOne(option);
+        return option;
+    }
+
+    /// <summary>An option of one whole number from 1.</summary>
+    internal static Option<int> Count(string name, string description, int standard)
+    {
+        var option = new Option<int>(name) { Description = description, HelpName = "N", DefaultValueFactory = _ => standard };
         AtLeastOne(option);
         return option;
     }
@@ -288,7 +303,7 @@ internal static class BenchCommand
     });
 
     /// <summary>An option of whole numbers from 1, separated by commas; <see cref="List"/> reads its value.</summary>
-    private static Option<string> Numbers(string name, string description, params int[] standard)
+    internal static Option<string> Numbers(string name, string description, params int[] standard)
     {
         var option = new Option<string>(name)
         {
@@ -305,7 +320,7 @@ internal static class BenchCommand
     }
 
     /// <summary>Numbers between commas; 0 for what is none.</summary>
-    private static int[] List(string? numbers) =>
+    internal static int[] List(string? numbers) =>
     [
         .. (numbers ?? "").Split(',', StringSplitOptions.TrimEntries)
             .Select(w => int.TryParse(w, NumberStyles.None, CultureInfo.InvariantCulture, out var n) ? n : 0).Distinct(),

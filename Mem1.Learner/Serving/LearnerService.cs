@@ -27,6 +27,7 @@ internal sealed class LearnerServiceImplementation(
     private static readonly TimeSpan FarewellLimit = TimeSpan.FromSeconds(2);
 
     private readonly ConcurrentDictionary<WorkerSession, byte> _sessions = [];
+    private volatile string? _draining;
 
     /// <summary>Every connected worker, in the order of their names.</summary>
     public IReadOnlyList<WorkerStatus> Workers =>
@@ -37,6 +38,7 @@ internal sealed class LearnerServiceImplementation(
     /// <param name="limit">How long they may take; they are cut off afterwards by whoever stops the server.</param>
     public async Task DrainAsync(string reason, TimeSpan limit)
     {
+        _draining = reason; // a worker between two streams hears it when it is back
         foreach (var session in _sessions.Keys) session.TryWrite(new LearnerMessage { Drain = new Drain { Reason = reason } });
         var until = DateTime.UtcNow + limit;
         while (!_sessions.IsEmpty && DateTime.UtcNow < until) await Task.Delay(DrainPoll).ConfigureAwait(false);
@@ -78,6 +80,7 @@ internal sealed class LearnerServiceImplementation(
         var writing = WriteAsync(session, responseStream, joined.Token);
         var clean = false;
         _sessions.TryAdd(session, 0);
+        if (_draining is { } farewell) session.TryWrite(new LearnerMessage { Drain = new Drain { Reason = farewell } });
         try
         {
             publisher.Published += Announce;

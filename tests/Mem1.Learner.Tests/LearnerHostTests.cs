@@ -97,6 +97,21 @@ public sealed class LearnerHostTests : IAsyncDisposable
     }
 
     [Fact]
+    public async Task A_worker_that_comes_back_while_others_are_sent_home_is_sent_home_too()
+    {
+        var host = await StartAsync();
+        _publisher.Publish(TestData.Weights(TestData.Shape(true, 0), 1), 0);
+        using var there = await Peer.JoinAsync(host, "there", maxEpisodes: 1, _limit);
+        var drained = host.DrainAsync("The run is finished.");
+        Assert.Equal("The run is finished.", (await there.NextAsync(LearnerMessage.BodyOneofCase.Drain)).Drain.Reason);
+        using var late = await Peer.JoinAsync(host, "late", maxEpisodes: 1, _limit);
+        Assert.Equal("The run is finished.", (await late.NextAsync(LearnerMessage.BodyOneofCase.Drain)).Drain.Reason);
+        await there.LeaveAsync();
+        await late.LeaveAsync();
+        await drained;
+    }
+
+    [Fact]
     public async Task Weights_travel_as_a_difference_and_from_any_byte_on()
     {
         var host = await StartAsync();

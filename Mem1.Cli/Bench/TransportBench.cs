@@ -1,0 +1,230 @@
+// Keeps: the learner's service is the product's; both ends and raw TCP run in this one process, so all three have the same processors.
+// Ways alternate and the fastest of each counts, so that a busy moment of the machine spoils no ratio.
+using System.Diagnostics;
+using System.Globalization;
+using System.Text.Json;
+using Grpc.Core;
+using Grpc.Net.Client;
+using Mem1.Learner;
+using Mem1.Model;
+using Mem1.Protocol.V1;
+
+namespace Mem1.Cli.Bench;
+
+/// <summary>Sub-trajectories up the duplex streams, each acknowledged.</summary>
+/// <param name="Streams">Connections.</param>
+/// <param name="PerSecond">Sub-trajectories acknowledged per second.</param>
+/// <param name="MegabytesPerSecond">Their bytes on the wire, in 10^6.</param>
+/// <param name="BytesEach">Of one.</param>
+/// <param name="ShareOfTcp">Of what raw TCP carries over as many connections.</param>
+internal sealed record UpstreamRow(int Streams, double PerSecond, double MegabytesPerSecond, int BytesEach, double ShareOfTcp);
+
+/// <summary>One version of the weights to several workers at once.</summary>
+/// <param name="Receivers">Workers, a connection each.</param>
+/// <param name="Seconds">Until the last has it.</param>
+/// <param name="MegabytesPerSecond">To all of them together, in 10^6.</param>
+/// <param name="TcpMegabytesPerSecond">The same bytes over raw TCP.</param>
+/// <param name="ShareOfTcp">Of the two.</param>
+/// <param name="GrpcioMegabytesPerSecond">grpcio's C core at both ends, the same chunks; null when python3-grpcio is missing.</param>
+internal sealed record BroadcastRow(
+    int Receivers, double Seconds, double MegabytesPerSecond, double TcpMegabytesPerSecond, double ShareOfTcp,
+    double? GrpcioMegabytesPerSecond);
+
+/// <summary>What <c>mem1 bench transport</c> reports.</summary>
+/// <param name="Machine">Measured on.</param>
+/// <param name="WeightMebibytes">Size of the weights.</param>
+/// <param name="Upstream">Sub-trajectories.</param>
+/// <param name="Broadcast">Weights.</param>
+internal sealed record TransportReport(
+    MachineInfo Machine, int WeightMebibytes, IReadOnlyList<UpstreamRow> Upstream, IReadOnlyList<BroadcastRow> Broadcast)
+{
+    public string Table()
+    {
+        var c = CultureInfo.InvariantCulture;
+        var lines = new List<string> { $"{Machine}", "sub-trajectories, acknowledged", " streams        /s     MB/s  of raw TCP" };
+        lines.AddRange(Upstream.Select(r => string.Create(
+            c, $"{r.Streams,8} {r.PerSecond,9:0} {r.MegabytesPerSecond,8:0.0} {r.ShareOfTcp,11:0.0%}")));
+        lines.Add($"weights of {WeightMebibytes} MiB");
+        lines.Add("receivers  seconds     MB/s  raw TCP  of raw TCP   grpcio");
+        lines.AddRange(Broadcast.Select(r => string.Create(
+            c, $"{r.Receivers,9} {r.Seconds,8:0.00} {r.MegabytesPerSecond,8:0} {r.TcpMegabytesPerSecond,8:0} {r.ShareOfTcp,11:0.0%} ")
+            + (r.GrpcioMegabytesPerSecond is { } g ? g.ToString("0", c).PadLeft(8) : "       -")));
+        return string.Join('\n', lines) + "\n";
+    }
+}
+
+/// <summary>Measures gRPC between learner and workers.</summary>
+internal static class TransportBench
+{
+    // Where a receiver puts what arrives; wraps around, so that sixteen of them fit a small machine.
+    private const int Destination = 64 << 20;
+
+    // Sub-trajectories on the way at once on a stream, as with a worker of a few hundred episodes.
+    private const int Window = 256;
+
+    private static readonly TimeSpan UpstreamTime = TimeSpan.FromSeconds(2);
+
+    /// <summary>Runs it.</summary>
+    /// <param name="mebibytes">Of the weights.</param>
+    /// <param name="receivers">Numbers of receivers.</param>
+    /// <param name="streams">Numbers of streams.</param>
+    /// <param name="rounds">Of each way; the fastest counts.</param>
+    /// <param name="progress">Told what happens.</param>
+    /// <param name="cancellationToken">Gives up.</param>
+    public static async Task<TransportReport> Run(
+        int mebibytes, int[] receivers, int[] streams, int rounds, Action<string> progress, CancellationToken cancellationToken)
+    {
+        var machine = MachineInfo.Describe();
+        var weights = new byte[mebibytes << 20];
+        Random.Shared.NextBytes(weights);
+        var publisher = new WeightPublisher(_ => weights);
+        publisher.Publish(new ModelWeights(new Dictionary<string, WeightTensor>()), 0);
+        var host = await LearnerHost.StartAsync(
+            new LearnerHostOptions { Limits = new TrajectoryLimits(FleetWire.Vocabulary, FleetWire.Positions) }, publisher,
+            modelFingerprint: 1, loggers: null, cancellationToken).ConfigureAwait(false);
+        await using var _ = host.ConfigureAwait(false);
+        var destinations = Enumerable.Range(0, Math.Max(receivers.Max(), streams.Max())).Select(_ => new byte[1 << 20]).ToArray();
+        for (var i = 0; i < receivers.Max(); i++)
+        {
+            destinations[i] = new byte[Math.Min(Destination, weights.Length)];
+            destinations[i].AsSpan().Fill(1); // or its first use would pay for its pages
+        }
+
+        var upstream = new List<UpstreamRow>();
+        foreach (var count in streams)
+        {
+            progress($"sub-trajectories over {count} streams");
+            var best = await UpAsync(host.Address, count, cancellationToken).ConfigureAwait(false);
+            var bytes = (long)Math.Max(1 << 20, (256L << 20) / count);
+            var raw = await RawTcp.SendAsync(count, bytes, destinations, cancellationToken).ConfigureAwait(false);
+            var megabytes = best.PerSecond * best.Bytes / 1e6;
+            upstream.Add(new UpstreamRow(count, best.PerSecond, megabytes, best.Bytes, megabytes / (count * bytes / 1e6 / raw)));
+        }
+
+        var broadcast = new List<BroadcastRow>();
+        foreach (var count in receivers)
+        {
+            progress($"weights to {count} receivers");
+            double grpc = double.MaxValue, raw = double.MaxValue;
+            var peer = default(double?);
+            for (var round = 0; round < rounds; round++)
+            {
+                raw = Math.Min(raw, await RawTcp.SendAsync(count, weights.Length, destinations, cancellationToken).ConfigureAwait(false));
+                grpc = Math.Min(grpc, await DownAsync(host.Address, count, weights.Length, destinations, cancellationToken).ConfigureAwait(false));
+                if (await GrpcioAsync(count, weights.Length, cancellationToken).ConfigureAwait(false) is { } seconds)
+                    peer = Math.Min(peer ?? double.MaxValue, seconds);
+            }
+
+            var all = count * (double)weights.Length / 1e6;
+            broadcast.Add(new BroadcastRow(count, grpc, all / grpc, all / raw, raw / grpc, all / peer));
+        }
+
+        return new TransportReport(machine, mebibytes, upstream, broadcast);
+    }
+
+    private static GrpcChannel Channel(Uri address) => GrpcChannel.ForAddress(address, new GrpcChannelOptions
+    {
+        MaxReceiveMessageSize = 16 << 20, DisposeHttpClient = true, HttpHandler = new SocketsHttpHandler(),
+    });
+
+    /// <summary>Turns of episodes that nobody waits for: they are read, looked up and acknowledged. Assembly is measured by the fleet.</summary>
+    private static async Task<(double PerSecond, int Bytes)> UpAsync(Uri address, int streams, CancellationToken cancellationToken)
+    {
+        var lease = new TaskLease { EpisodeId = "nobody's", TaskId = "nobody's", Seed = 3, Task = new TaskBody() };
+        var message = new WorkerMessage { SubTrajectory = FleetWire.Turn(lease, turn: 1, version: 0) };
+        long acknowledged = 0;
+        using var done = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        var running = Enumerable.Range(0, streams).Select(i => Task.Run(
+            async () =>
+            {
+                using var channel = Channel(address);
+                using var call = new LearnerService.LearnerServiceClient(channel).Connect(cancellationToken: done.Token);
+                var hello = new Hello { WorkerId = $"up-{i}", ProtocolVersion = 1, MaxEpisodes = 1 };
+                await call.RequestStream.WriteAsync(new WorkerMessage { Hello = hello }, done.Token).ConfigureAwait(false);
+                using var window = new SemaphoreSlim(Window);
+                var reading = Task.Run(
+                    async () =>
+                    {
+                        while (await call.ResponseStream.MoveNext(done.Token).ConfigureAwait(false))
+                        {
+                            if (call.ResponseStream.Current.BodyCase != LearnerMessage.BodyOneofCase.Ack) continue;
+                            Interlocked.Increment(ref acknowledged);
+                            window.Release();
+                        }
+                    },
+                    done.Token);
+                try
+                {
+                    while (!done.IsCancellationRequested)
+                    {
+                        await window.WaitAsync(done.Token).ConfigureAwait(false);
+                        await call.RequestStream.WriteAsync(message, done.Token).ConfigureAwait(false);
+                    }
+                }
+                catch (Exception e) when (done.IsCancellationRequested && e is OperationCanceledException or RpcException or InvalidOperationException)
+                {
+                    // The time is up.
+                }
+
+                await reading.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            },
+            CancellationToken.None)).ToList();
+        double best = 0;
+        for (var slice = 0; slice < 3; slice++) // the first slice warms up; the better of the others counts
+        {
+            var (from, watch) = (Interlocked.Read(ref acknowledged), Stopwatch.StartNew());
+            await Task.Delay(UpstreamTime, cancellationToken).ConfigureAwait(false);
+            if (slice > 0) best = Math.Max(best, (Interlocked.Read(ref acknowledged) - from) / watch.Elapsed.TotalSeconds);
+        }
+
+        await done.CancelAsync().ConfigureAwait(false);
+        await Task.WhenAll(running).ConfigureAwait(false);
+        return (best, message.CalculateSize() + 5); // gRPC's prefix
+    }
+
+    private static async Task<double> DownAsync(
+        Uri address, int receivers, long bytes, byte[][] destinations, CancellationToken cancellationToken)
+    {
+        var watch = Stopwatch.StartNew();
+        await Task.WhenAll(Enumerable.Range(0, receivers).Select(i => Task.Run(
+            async () =>
+            {
+                using var channel = Channel(address);
+                using var call = new LearnerService.LearnerServiceClient(channel).PullWeights(
+                    new PullWeightsRequest { PolicyVersion = 0 }, cancellationToken: cancellationToken);
+                var into = destinations[i];
+                long got = 0;
+                while (await call.ResponseStream.MoveNext(cancellationToken).ConfigureAwait(false))
+                {
+                    var data = call.ResponseStream.Current.Data.Span;
+                    for (var rest = data; rest.Length > 0;)
+                    {
+                        var at = (int)(got % into.Length);
+                        var n = Math.Min(rest.Length, into.Length - at);
+                        rest[..n].CopyTo(into.AsSpan(at));
+                        rest = rest[n..];
+                        got += n;
+                    }
+                }
+
+                if (got != bytes) throw new IOException($"{got} of {bytes} bytes of weights arrived.");
+            },
+            cancellationToken))).ConfigureAwait(false);
+        return watch.Elapsed.TotalSeconds;
+    }
+
+    /// <summary>bench/peers/grpc_weights.py, or null without it or python3-grpcio.</summary>
+    private static async Task<double?> GrpcioAsync(int receivers, long bytes, CancellationToken cancellationToken)
+    {
+        if (PythonPeer.Script("grpc_weights.py") is not { } script) return null;
+        var ended = await BenchProcess.Run(
+            BenchProcess.Start(
+                PythonPeer.Program, script, "--receivers", receivers.ToString(CultureInfo.InvariantCulture), "--bytes",
+                bytes.ToString(CultureInfo.InvariantCulture), "--chunk", LearnerHost.WeightChunkBytes.ToString(CultureInfo.InvariantCulture)),
+            cancellationToken).ConfigureAwait(false);
+        if (ended is not { } peer || peer.Errors.Contains("No module named 'grpc'", StringComparison.Ordinal)) return null;
+        if (peer.Code != 0)
+            throw new UserErrorException($"bench/peers/grpc_weights.py ended with status {peer.Code}: {peer.Errors.Trim().Split('\n')[^1]}");
+        return JsonDocument.Parse(peer.Output).RootElement.GetProperty("seconds").GetDouble();
+    }
+}
