@@ -23,8 +23,13 @@ internal static class FleetWire
     {
         var sub = new SubTrajectory
         {
-            EpisodeId = lease.EpisodeId, TaskId = lease.TaskId, Attempt = lease.Attempt, Turn = turn, Evaluation = lease.Evaluation,
-            GenerationMicros = 1000, EnvironmentMicros = 100,
+            EpisodeId = lease.EpisodeId,
+            TaskId = lease.TaskId,
+            Attempt = lease.Attempt,
+            Turn = turn,
+            Evaluation = lease.Evaluation,
+            GenerationMicros = 1000,
+            EnvironmentMicros = 100,
         };
         sub.Segments.Add(Segment(SegmentKind.Prompt, Prompt, lease.Seed, generated: false));
         if (turn > 0)

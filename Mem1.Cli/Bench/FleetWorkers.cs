@@ -34,7 +34,8 @@ internal sealed class FleetWorkers(Uri learner, int workers, int breakEvery)
     {
         using var channel = GrpcChannel.ForAddress(learner, new GrpcChannelOptions
         {
-            DisposeHttpClient = true, HttpHandler = new SocketsHttpHandler(),
+            DisposeHttpClient = true,
+            HttpHandler = new SocketsHttpHandler(),
         });
         var client = new LearnerService.LearnerServiceClient(channel);
         var random = new Random(number);

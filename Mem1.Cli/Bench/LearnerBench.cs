@@ -87,7 +87,8 @@ internal static class LearnerBench
                     rows.Add(new LearnerRow(
                         k, problem.StitchedTokens, way, microBatch, problem.StitchedTokens / report.Seconds,
                         problem.StitchedTokens / report.CpuSeconds, report.Seconds, report.CpuSeconds, report.PeakBytes / Math.Pow(2, 20),
-                        report.Passes) { Busy = report.Busy });
+                        report.Passes)
+                    { Busy = report.Busy });
                     if (way == Segments) continue;
                     foreach (var ours in microBatches)
                     {

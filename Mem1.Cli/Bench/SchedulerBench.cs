@@ -272,13 +272,18 @@ internal static class SchedulerBench
 
         private static SubTrajectory Played(TaskLease lease, long oldest, long newest) => new()
         {
-            EpisodeId = lease.EpisodeId, TaskId = lease.TaskId, Attempt = lease.Attempt,
+            EpisodeId = lease.EpisodeId,
+            TaskId = lease.TaskId,
+            Attempt = lease.Attempt,
             Segments =
             {
                 new Segment { Kind = SegmentKind.Prompt, Tokens = { 1 } },
                 new Segment { Kind = SegmentKind.Action, Generated = true, Tokens = { 2, 3 } },
             },
-            LogProbs = { -1, -1 }, PolicyVersions = { oldest, newest }, End = EndReason.Answered, TurnReward = 1,
+            LogProbs = { -1, -1 },
+            PolicyVersions = { oldest, newest },
+            End = EndReason.Answered,
+            TurnReward = 1,
             Outcome = new EpisodeOutcome { Reward = 1, ExactMatch = { 1 }, F1 = { 1 }, Answer = "a" },
         };
     }

@@ -124,7 +124,9 @@ internal static class TransportBench
 
     private static GrpcChannel Channel(Uri address) => GrpcChannel.ForAddress(address, new GrpcChannelOptions
     {
-        MaxReceiveMessageSize = 16 << 20, DisposeHttpClient = true, HttpHandler = new SocketsHttpHandler(),
+        MaxReceiveMessageSize = 16 << 20,
+        DisposeHttpClient = true,
+        HttpHandler = new SocketsHttpHandler(),
     });
 
     /// <summary>Turns of episodes that nobody waits for: they are read, looked up and acknowledged. Assembly is measured by the fleet.</summary>

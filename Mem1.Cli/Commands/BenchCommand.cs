@@ -53,7 +53,8 @@ internal static class BenchCommand
             new PpoOptions().MicroBatchTokens, SmallMicroBatch);
         var layouts = new Option<string?>("--layouts")
         {
-            Description = "Layouts to time against each other (segments, carry, paper)", HelpName = "A,B,...",
+            Description = "Layouts to time against each other (segments, carry, paper)",
+            HelpName = "A,B,...",
         };
         var checkpointing = Checkpointing();
         var command = new Command(
@@ -201,7 +202,9 @@ internal static class BenchCommand
     {
         var count = new Option<int>("--environments")
         {
-            Description = "Episodes open at once", HelpName = "N", DefaultValueFactory = _ => 10_000,
+            Description = "Episodes open at once",
+            HelpName = "N",
+            DefaultValueFactory = _ => 10_000,
         };
         AtLeastOne(count);
         var (json, output) = (Json(), Output());

@@ -15,12 +15,15 @@ internal static class ComposeCommand
     {
         var tasks = new Option<string>("--tasks")
         {
-            Description = "Question files, separated by commas; FORMAT:FILE for another format than flashrag", Required = true,
+            Description = "Question files, separated by commas; FORMAT:FILE for another format than flashrag",
+            Required = true,
             HelpName = "[FORMAT:]FILE,...",
         };
         var objectives = new Option<int>("--objectives")
         {
-            Description = $"Questions of a task, 1 to {TaskFile.MaxObjectives}", HelpName = "N", DefaultValueFactory = _ => 2,
+            Description = $"Questions of a task, 1 to {TaskFile.MaxObjectives}",
+            HelpName = "N",
+            DefaultValueFactory = _ => 2,
         };
         var mix = new Option<bool>("--mix") { Description = "Draw the questions of a task from all files together, shuffled" };
         var shuffle = new Option<bool>("--shuffle")
@@ -31,11 +34,14 @@ internal static class ComposeCommand
         var output = new Option<FileInfo>("--out") { Description = "Task file to write", Required = true, HelpName = "FILE.jsonl" };
         var heldOut = new Option<FileInfo?>("--held-out")
         {
-            Description = "Second task file, of questions that are in no task of the first", HelpName = "FILE.jsonl",
+            Description = "Second task file, of questions that are in no task of the first",
+            HelpName = "FILE.jsonl",
         };
         var fraction = new Option<double>("--held-out-fraction")
         {
-            Description = "Share of the questions for the second file", HelpName = "X", DefaultValueFactory = _ => DefaultHeldOut,
+            Description = "Share of the questions for the second file",
+            HelpName = "X",
+            DefaultValueFactory = _ => DefaultHeldOut,
         };
         var command = new Command(
             "compose",
@@ -62,8 +68,11 @@ internal static class ComposeCommand
                 throw new UserErrorException("--held-out-fraction needs --held-out FILE, where the held-out tasks go.");
             var options = new TaskComposition
             {
-                Objectives = parse.GetValue(objectives), Mix = parse.GetValue(mix), Shuffle = parse.GetValue(shuffle),
-                Seed = parse.GetValue(seed), HeldOutFraction = held is null ? 0 : parse.GetValue(fraction),
+                Objectives = parse.GetValue(objectives),
+                Mix = parse.GetValue(mix),
+                Shuffle = parse.GetValue(shuffle),
+                Seed = parse.GetValue(seed),
+                HeldOutFraction = held is null ? 0 : parse.GetValue(fraction),
             };
             if (options.Validate() is [var problem, ..])
                 throw new UserErrorException($"{char.ToUpperInvariant(problem[0])}{problem[1..]}.");

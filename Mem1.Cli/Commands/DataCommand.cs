@@ -10,17 +10,21 @@ internal static class DataCommand
     {
         var from = new Option<string>("--from")
         {
-            Description = "Format of the input: flashrag or nq (JSON Lines), squad or hotpotqa (JSON)", Required = true,
+            Description = "Format of the input: flashrag or nq (JSON Lines), squad or hotpotqa (JSON)",
+            Required = true,
             HelpName = "FORMAT",
         };
         from.AcceptOnlyFromAmong([.. DataSetFormats.Names]);
         var input = new Option<FileInfo>("--input")
         {
-            Description = "File to convert; gzip is read as it is", Required = true, HelpName = "FILE",
+            Description = "File to convert; gzip is read as it is",
+            Required = true,
+            HelpName = "FILE",
         };
         var corpus = new Option<FileInfo?>("--corpus")
         {
-            Description = "Passages to write (squad and hotpotqa bring them)", HelpName = "FILE.jsonl",
+            Description = "Passages to write (squad and hotpotqa bring them)",
+            HelpName = "FILE.jsonl",
         };
         var tasks = new Option<FileInfo>("--tasks") { Description = "Questions to write", Required = true, HelpName = "FILE.jsonl" };
         var convert = new Command(

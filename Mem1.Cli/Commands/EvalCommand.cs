@@ -16,16 +16,19 @@ internal static class EvalCommand
         var model = new Option<string>("--model")
         {
             Description = "built-in, a checkpoint's folder, or a run's folder or name (its newest checkpoint and its environment)",
-            HelpName = "MODEL", DefaultValueFactory = _ => standard.Model,
+            HelpName = "MODEL",
+            DefaultValueFactory = _ => standard.Model,
         };
         var endpoint = new Option<string?>("--endpoint")
         {
-            Description = "Ask a server with OpenAI's API instead; --model then gives tokenizer and shape", HelpName = "URL",
+            Description = "Ask a server with OpenAI's API instead; --model then gives tokenizer and shape",
+            HelpName = "URL",
         };
         var endpointModel = new Option<string?>("--endpoint-model") { Description = "Name of the model there", HelpName = "NAME" };
         var api = new Option<EndpointApi>("--endpoint-api")
         {
-            Description = "tokens (completions of token ids: vLLM, mem1 serve), completions (of text) or chat", HelpName = "API",
+            Description = "tokens (completions of token ids: vLLM, mem1 serve), completions (of text) or chat",
+            HelpName = "API",
         };
         var key = new Option<string?>("--api-key-env") { Description = "Environment variable with the endpoint's key", HelpName = "NAME" };
         var concurrency = Whole("--concurrency", "N", "Requests to the endpoint at once", 8, 1, 1024);
@@ -37,15 +40,19 @@ internal static class EvalCommand
         var env = new Option<FileInfo?>("--env") { Description = "An environment of your own", HelpName = "ASSEMBLY.dll" };
         var set = new Option<string[]>("--set")
         {
-            Description = "One setting of the environment or the limits, as key=value; may repeat", HelpName = "KEY=VALUE",
+            Description = "One setting of the environment or the limits, as key=value; may repeat",
+            HelpName = "KEY=VALUE",
         };
         var objectives = new Option<string>("--objectives")
         {
-            Description = "Numbers of objectives", HelpName = "N,N,...", DefaultValueFactory = _ => "1,2,4,8,16",
+            Description = "Numbers of objectives",
+            HelpName = "N,N,...",
+            DefaultValueFactory = _ => "1,2,4,8,16",
         };
         var agents = new Option<string>("--agents")
         {
-            Description = "mem1, full, truncate:TOKENS, window:TURNS, summary:TURNS, retrieve:TURNS", HelpName = "AGENT,...",
+            Description = "mem1, full, truncate:TOKENS, window:TURNS, summary:TURNS, retrieve:TURNS",
+            HelpName = "AGENT,...",
             DefaultValueFactory = _ => "mem1,full",
         };
         var episodes = Whole("--episodes", "N", "Episodes of each agent and number of objectives", standard.Episodes, 1, 1_000_000);
@@ -84,8 +91,11 @@ internal static class EvalCommand
                 Model = parse.GetValue(model)!,
                 Endpoint = server is null ? null : server with
                 {
-                    Api = parse.GetValue(api), Key = Key(parse.GetValue(key)), Concurrency = parse.GetValue(concurrency),
-                    Rate = Above(parse.GetValue(rate), "--rate"), Deadline = TimeSpan.FromSeconds(parse.GetValue(deadline)),
+                    Api = parse.GetValue(api),
+                    Key = Key(parse.GetValue(key)),
+                    Concurrency = parse.GetValue(concurrency),
+                    Rate = Above(parse.GetValue(rate), "--rate"),
+                    Deadline = TimeSpan.FromSeconds(parse.GetValue(deadline)),
                     Retries = parse.GetValue(retries),
                 },
                 Corpus = parse.GetValue(corpus)?.FullName,

@@ -20,7 +20,9 @@ internal static class IndexCommands
     {
         var corpus = new Option<FileInfo>("--corpus")
         {
-            Description = "Passages: jsonl with id and contents, gzipped or not", Required = true, HelpName = "FILE.jsonl[.gz]",
+            Description = "Passages: jsonl with id and contents, gzipped or not",
+            Required = true,
+            HelpName = "FILE.jsonl[.gz]",
         };
         var output = new Option<FileInfo?>("--out") { Description = "Index to write; beside the corpus if not given", HelpName = "INDEX" };
         var command = new Command(

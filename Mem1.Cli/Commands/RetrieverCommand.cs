@@ -17,7 +17,9 @@ internal static class RetrieverCommand
         var index = new Option<FileInfo>("--index") { Description = "Made by mem1 data index", Required = true, HelpName = "INDEX" };
         var port = new Option<int>("--port")
         {
-            Description = "Port to listen on; 0 for any that is free", HelpName = "PORT", DefaultValueFactory = _ => StandardPort,
+            Description = "Port to listen on; 0 for any that is free",
+            HelpName = "PORT",
+            DefaultValueFactory = _ => StandardPort,
         };
         var host = new Option<string>("--host")
         {
@@ -27,7 +29,9 @@ internal static class RetrieverCommand
         };
         var topK = new Option<int>("--topk")
         {
-            Description = "Passages for a query when the request does not say", HelpName = "N", DefaultValueFactory = _ => 3,
+            Description = "Passages for a query when the request does not say",
+            HelpName = "N",
+            DefaultValueFactory = _ => 3,
         };
         port.Validators.Add(Within(port, 0, ushort.MaxValue));
         topK.Validators.Add(Within(topK, 1, RetrieverServer.MaxTopK));

@@ -19,7 +19,9 @@ internal static class RolloutCommand
     {
         var learner = new Option<string>("--learner")
         {
-            Description = "Where the learner listens", HelpName = "HOST:PORT", DefaultValueFactory = _ => "127.0.0.1:5050",
+            Description = "Where the learner listens",
+            HelpName = "HOST:PORT",
+            DefaultValueFactory = _ => "127.0.0.1:5050",
         };
         var id = new Option<string?>("--id") { Description = "Name of this worker, unique in the run", HelpName = "NAME" };
         var set = new Option<string[]>("--set")
@@ -29,7 +31,9 @@ internal static class RolloutCommand
         };
         var patience = new Option<int>("--wait")
         {
-            Description = "How long to look for a learner that is not up yet", HelpName = "SECONDS", DefaultValueFactory = _ => 600,
+            Description = "How long to look for a learner that is not up yet",
+            HelpName = "SECONDS",
+            DefaultValueFactory = _ => 600,
         };
         var finish = new Option<bool>("--finish")
         {
@@ -37,7 +41,9 @@ internal static class RolloutCommand
         };
         var grace = new Option<int>("--grace")
         {
-            Description = "How long leaving may take", HelpName = "SECONDS", DefaultValueFactory = _ => 60,
+            Description = "How long leaving may take",
+            HelpName = "SECONDS",
+            DefaultValueFactory = _ => 60,
         };
         var json = new Option<bool>("--json") { Description = "One JSON object on standard output every ten seconds" };
         var health = HealthOption();
@@ -109,7 +115,8 @@ internal static class RolloutCommand
     /// <summary>Where a process answers those who watch over it.</summary>
     internal static Option<string?> HealthOption() => new("--health")
     {
-        Description = $"Answer GET /health, /started, /ready and /metrics here; {HealthServer.Variable} says it too", HelpName = "ADDRESS:PORT",
+        Description = $"Answer GET /health, /started, /ready and /metrics here; {HealthServer.Variable} says it too",
+        HelpName = "ADDRESS:PORT",
     };
 
     private static async Task PlayAsync(RolloutWorker worker, string name, bool json, CancellationToken cancellationToken)

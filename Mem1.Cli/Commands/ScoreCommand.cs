@@ -14,7 +14,8 @@ internal static class ScoreCommand
 
     private static readonly JsonSerializerOptions s_json = new()
     {
-        PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower, WriteIndented = true,
+        PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
+        WriteIndented = true,
     };
 
     public static Command Create()
@@ -22,7 +23,9 @@ internal static class ScoreCommand
         var tasks = new Option<FileInfo>("--tasks") { Description = "Task file", Required = true, HelpName = "FILE.jsonl" };
         var answers = new Option<FileInfo>("--answers")
         {
-            Description = "Answers: jsonl with the id of a task and answer, a text or null", Required = true, HelpName = "FILE.jsonl",
+            Description = "Answers: jsonl with the id of a task and answer, a text or null",
+            Required = true,
+            HelpName = "FILE.jsonl",
         };
         var legacy = new Option<bool>("--legacy") { Description = "Also score by the three match rules of MEM1's original code" };
         var judge = new Option<string?>("--judge")

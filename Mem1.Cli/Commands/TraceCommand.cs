@@ -28,12 +28,15 @@ internal static class TraceCommand
         };
         var runs = new Option<string>("--runs")
         {
-            Description = "Where run folders are", HelpName = "DIR", DefaultValueFactory = _ => "runs",
+            Description = "Where run folders are",
+            HelpName = "DIR",
+            DefaultValueFactory = _ => "runs",
         };
         var mask = new Option<FileInfo?>("--mask") { Description = "Draw who attends to whom", HelpName = "OUT.svg" };
         var layout = new Option<LayoutKind?>("--layout")
         {
-            Description = "Of the mask and the loss mask: segments, carry or paper; the run's own without it", HelpName = "LAYOUT",
+            Description = "Of the mask and the loss mask: segments, carry or paper; the run's own without it",
+            HelpName = "LAYOUT",
         };
         var tokens = new Option<bool>("--tokens") { Description = "A line per generated token" };
         var json = new Option<bool>("--json") { Description = "The record as JSON, with the layout token by token" };

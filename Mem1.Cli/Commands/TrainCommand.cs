@@ -103,19 +103,23 @@ internal static class TrainCommand
         var corpus = new Option<FileInfo?>("--corpus") { Description = "Passages: jsonl with id and contents", HelpName = "FILE.jsonl" };
         var tasks = new Option<FileInfo?>("--tasks")
         {
-            Description = "Questions (jsonl with id, question and golden_answers) or composed tasks", HelpName = "FILE.jsonl",
+            Description = "Questions (jsonl with id, question and golden_answers) or composed tasks",
+            HelpName = "FILE.jsonl",
         };
         var env = new Option<FileInfo?>("--env")
         {
-            Description = "An environment of your own (docs/environments.md)", HelpName = "ASSEMBLY.dll",
+            Description = "An environment of your own (docs/environments.md)",
+            HelpName = "ASSEMBLY.dll",
         };
         var recording = new Option<FileInfo?>("--recording")
         {
-            Description = "Web QA: SQLite file of searches and pages; --replay prefer unless said", HelpName = "FILE",
+            Description = "Web QA: SQLite file of searches and pages; --replay prefer unless said",
+            HelpName = "FILE",
         };
         var replay = new Option<string?>("--replay")
         {
-            Description = "Web QA: only (never go out), prefer (go out for what is not recorded), record (anew) or off", HelpName = "MODE",
+            Description = "Web QA: only (never go out), prefer (go out for what is not recorded), record (anew) or off",
+            HelpName = "MODE",
         };
         replay.AcceptOnlyFromAmong([.. ReplayModes.Keys]);
         var dryRun = new Option<bool>("--dry-run")
@@ -134,16 +138,19 @@ internal static class TrainCommand
         var dashboardAddress = DashboardCommand.AddressOption("--dashboard-address");
         var learners = new Option<int?>("--learners")
         {
-            Description = "Learner processes on this machine that share every update", HelpName = "N",
+            Description = "Learner processes on this machine that share every update",
+            HelpName = "N",
         };
         var rank = new Option<int?>("--rank")
         {
-            Description = "Number of this learner among those of several hosts, from 0", HelpName = "R",
+            Description = "Number of this learner among those of several hosts, from 0",
+            HelpName = "R",
         };
         var world = new Option<int?>("--world") { Description = "How many learners there are on all hosts", HelpName = "N" };
         var rendezvous = new Option<string?>("--rendezvous")
         {
-            Description = "Where the learner of rank 0 waits for the others", HelpName = "HOST:PORT",
+            Description = "Where the learner of rank 0 waits for the others",
+            HelpName = "HOST:PORT",
         };
         var goOn = new Option<bool>("--go-on")
         {
@@ -273,8 +280,13 @@ internal static class TrainCommand
 
         static EnvironmentConfig WithWholePaths(EnvironmentConfig e) => e with
         {
-            Corpus = Whole(e.Corpus), Tasks = Whole(e.Tasks), Index = Whole(e.Index), Assembly = Whole(e.Assembly),
-            Web = e.Web with { Recording = Whole(e.Web.Recording) }, Shop = e.Shop.WithPaths(Whole), Mix = [.. e.Mix.Select(WithWholePaths)],
+            Corpus = Whole(e.Corpus),
+            Tasks = Whole(e.Tasks),
+            Index = Whole(e.Index),
+            Assembly = Whole(e.Assembly),
+            Web = e.Web with { Recording = Whole(e.Web.Recording) },
+            Shop = e.Shop.WithPaths(Whole),
+            Mix = [.. e.Mix.Select(WithWholePaths)],
         };
 
         static string? Whole(string? path) => string.IsNullOrEmpty(path) ? path : Path.GetFullPath(path);
@@ -308,7 +320,8 @@ internal static class TrainCommand
             Mix = [.. e.Mix.Select(Over)],
             Web = e.Kind != EnvironmentKind.Web ? e.Web : e.Web with
             {
-                Recording = file ?? e.Web.Recording, RecordingMode = ReplayModes[mode ?? "prefer"],
+                Recording = file ?? e.Web.Recording,
+                RecordingMode = ReplayModes[mode ?? "prefer"],
             },
         };
     }

@@ -76,7 +76,9 @@ internal static class Presets
         Name = "retrieval",
         Environment = new EnvironmentConfig
         {
-            Kind = EnvironmentKind.Retrieval, MinObjectives = 1, MaxObjectives = 2,
+            Kind = EnvironmentKind.Retrieval,
+            MinObjectives = 1,
+            MaxObjectives = 2,
         },
         Model = new ModelSection { From = "new", MaxPositions = 2048 },
         Rollout = new RolloutConfig { EpisodesPerUpdate = 16, MaxEpisodes = 16, MaxObservationTokens = 512 },

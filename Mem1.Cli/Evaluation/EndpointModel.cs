@@ -76,7 +76,8 @@ internal sealed class EndpointModel : IPolicyModel
         _places = new SemaphoreSlim(options.Concurrency);
         _http = new HttpClient(new SocketsHttpHandler { AllowAutoRedirect = false })
         {
-            Timeout = Timeout.InfiniteTimeSpan, MaxResponseContentBufferSize = MaxReply,
+            Timeout = Timeout.InfiniteTimeSpan,
+            MaxResponseContentBufferSize = MaxReply,
         };
         if (options.Key is not null) _http.DefaultRequestHeaders.Authorization = new AuthenticationHeaderValue("Bearer", options.Key);
         _address = new Uri(

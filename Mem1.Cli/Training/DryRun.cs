@@ -178,7 +178,13 @@ internal static class DryRun
     {
         var tiny = shape with
         {
-            HiddenSize = 16, IntermediateSize = 16, Layers = 1, Heads = 1, KeyValueHeads = 1, HeadSize = 16, TiedEmbeddings = true,
+            HiddenSize = 16,
+            IntermediateSize = 16,
+            Layers = 1,
+            Heads = 1,
+            KeyValueHeads = 1,
+            HeadSize = 16,
+            TiedEmbeddings = true,
         };
         var compute = config.Learner.Compute();
         var own = 0L;

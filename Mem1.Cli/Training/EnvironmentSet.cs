@@ -89,21 +89,24 @@ internal sealed class EnvironmentSet : IDisposable
 
     private static EnvironmentSet OpenOne(
         EnvironmentConfig e, ulong seed, Action<double, string> progress, CancellationToken cancellationToken) => e.Kind switch
-    {
-        EnvironmentKind.Worlds => OpenWorlds(e),
-        EnvironmentKind.Retrieval => OpenRetrieval(e, progress, cancellationToken),
-        EnvironmentKind.Web => WebSet.Open(e, seed),
-        EnvironmentKind.Webshop => ShopSet.Open(e, progress, cancellationToken),
-        EnvironmentKind.Assembly => OpenAssembly(e),
-        _ => throw new ArgumentOutOfRangeException(nameof(e), e.Kind, "This kind does not stand alone."),
-    };
+        {
+            EnvironmentKind.Worlds => OpenWorlds(e),
+            EnvironmentKind.Retrieval => OpenRetrieval(e, progress, cancellationToken),
+            EnvironmentKind.Web => WebSet.Open(e, seed),
+            EnvironmentKind.Webshop => ShopSet.Open(e, progress, cancellationToken),
+            EnvironmentKind.Assembly => OpenAssembly(e),
+            _ => throw new ArgumentOutOfRangeException(nameof(e), e.Kind, "This kind does not stand alone."),
+        };
 
     private static EnvironmentSet OpenWorlds(EnvironmentConfig e)
     {
         var source = new WorldsTaskSource(e.Worlds);
         return new EnvironmentSet
         {
-            Factory = new WorldsEnvironmentFactory(e.Worlds), Training = source, HeldOut = source, Expert = new WorldsExpert(e.WorldsExpert),
+            Factory = new WorldsEnvironmentFactory(e.Worlds),
+            Training = source,
+            HeldOut = source,
+            Expert = new WorldsExpert(e.WorldsExpert),
             ResponseLimit = WorldsOptions.MaxResponseTokens,
         };
     }
@@ -130,7 +133,9 @@ internal sealed class EnvironmentSet : IDisposable
         var searches = new SearchLog(e.Retriever.Url ?? "the index", remote is null ? null : () => remote.CacheHits);
         return new EnvironmentSet
         {
-            Factory = new RetrievalQaFactory(retriever, e.Retrieval, searches.Failed), Training = training, HeldOut = heldOut,
+            Factory = new RetrievalQaFactory(retriever, e.Retrieval, searches.Failed),
+            Training = training,
+            HeldOut = heldOut,
             SearchNote = searches.Sentence,
             Expert = new RetrievalQaExpert(e.Retrieval, e.RetrievalExpert),
             Learnt = (() => CorpusTokenizer.Texts(Passages(index, e, progress, cancellationToken), tasks), CorpusTokenizer.Tags),
@@ -166,7 +171,11 @@ internal sealed class EnvironmentSet : IDisposable
         string[] tags = [.. closing.Concat(closing.Where(t => t.StartsWith("</", StringComparison.Ordinal)).Select(t => "<" + t[2..])).Distinct()];
         return new EnvironmentSet
         {
-            Factory = factory, Training = module.Training, HeldOut = module.HeldOut, Expert = module.Expert, Learnt = (() => module.Texts, tags),
+            Factory = factory,
+            Training = module.Training,
+            HeldOut = module.HeldOut,
+            Expert = module.Expert,
+            Learnt = (() => module.Texts, tags),
             Owned = module is IDisposable open ? [open] : [],
         };
     }
@@ -184,7 +193,10 @@ internal sealed class EnvironmentSet : IDisposable
             var mix = new EnvironmentMix(parts);
             return new EnvironmentSet
             {
-                Factory = mix.Factory, Training = mix.Training, HeldOut = mix.HeldOut, Expert = mix.Expert,
+                Factory = mix.Factory,
+                Training = mix.Training,
+                HeldOut = mix.HeldOut,
+                Expert = mix.Expert,
                 // The validated config has worlds alone or not at all.
                 ResponseLimit = sets[0].ResponseLimit,
                 SearchNote = () => sets.Select(s => s.SearchNote()).OfType<string>().ToArray() is { Length: > 0 } notes

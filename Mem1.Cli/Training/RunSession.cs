@@ -25,10 +25,12 @@ internal sealed class RunSession : IDisposable
             {
                 Limits = new TrajectoryLimits(shape.VocabularySize, shape.MaxPositions)
                 {
-                    Layout = config.Ppo.Layout, PositionsCount = shape.Position == PositionEncoding.Rope,
+                    Layout = config.Ppo.Layout,
+                    PositionsCount = shape.Position == PositionEncoding.Rope,
                 },
                 Address = config.Learner.Address,
-                Port = config.Learner.Port, Staleness = config.Rollout.Staleness,
+                Port = config.Learner.Port,
+                Staleness = config.Rollout.Staleness,
                 LeaseLimit = TimeSpan.FromSeconds(config.Learner.LeaseSeconds),
                 SilenceLimit = TimeSpan.FromSeconds(config.Learner.SilenceSeconds),
                 AbsenceLimit = TimeSpan.FromSeconds(config.Learner.AbsenceSeconds),

@@ -39,7 +39,10 @@ internal static class ShopSet
         var expert = new WebShopExpert(goals, environment.Webshop, environment.WebshopExpert);
         return new EnvironmentSet
         {
-            Factory = factory, Training = training, HeldOut = WebShopTaskSource.Test(goals), Expert = expert,
+            Factory = factory,
+            Training = training,
+            HeldOut = WebShopTaskSource.Test(goals),
+            Expert = expert,
             ResponseLimit = _ => MaxResponseTokens,
             Learnt = (() => Bounded(Episodes(factory, training, expert).Concat(goals.Catalogue.Texts())), s_tags),
         };

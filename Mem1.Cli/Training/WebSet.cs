@@ -70,7 +70,10 @@ internal sealed class WebSet : IDisposable
 
         return new EnvironmentSet
         {
-            Factory = factory, Training = training, HeldOut = heldOut, Expert = new WebQaExpert(options, e.RetrievalExpert),
+            Factory = factory,
+            Training = training,
+            HeldOut = heldOut,
+            Expert = new WebQaExpert(options, e.RetrievalExpert),
             Learnt = (
                 () => questions.SelectMany(q => q.GoldenAnswers.Prepend(q.Question))
                     .Concat(local?.Pages.Select(p => $"{p.Title}\n{p.Description}\nURL: http://{LocalWeb.Host}{p.Path}\n{p.Details}") ?? []),

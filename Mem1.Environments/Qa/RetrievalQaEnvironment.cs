@@ -138,7 +138,8 @@ internal sealed class QaEpisode(EnvironmentTask task, RetrievalQaOptions options
         double reward = broken ? options.InvalidFormatReward : options.Reward.Reward(score.ExactMatch);
         var episode = new EpisodeScore(reward, score.ExactMatch, score.F1, answer ?? "")
         {
-            AnswerCount = score.AnswerCount, FormatReward = broken ? reward : 0,
+            AnswerCount = score.AnswerCount,
+            FormatReward = broken ? reward : 0,
         };
         return new TurnResult("", end, episode);
     }

@@ -51,7 +51,7 @@ public static class WebClients
         {
             return (b[0], b[1], b[2]) switch
             {
-                (0 or 10 or 127, _, _) or (>= 224, _, _) => false,
+                (0 or 10 or 127, _, _) or ( >= 224, _, _) => false,
                 (100, >= 64 and <= 127, _) => false,
                 (169, 254, _) => false,
                 (172, >= 16 and <= 31, _) => false,

@@ -33,6 +33,8 @@ public sealed record WebRequestOptions
     /// <summary>The search options of QA, as bounds of requests.</summary>
     public static WebRequestOptions From(RetrievalQaOptions options) => new()
     {
-        AttemptTimeout = options.SearchTimeout, Attempts = options.SearchAttempts, RetryDelay = options.SearchRetryDelay,
+        AttemptTimeout = options.SearchTimeout,
+        Attempts = options.SearchAttempts,
+        RetryDelay = options.SearchRetryDelay,
     };
 }

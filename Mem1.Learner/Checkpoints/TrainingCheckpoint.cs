@@ -42,7 +42,8 @@ public static class TrainingCheckpoint
     private const string Prefix = "step-";
     private static readonly JsonSerializerOptions Json = new()
     {
-        PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower, WriteIndented = true,
+        PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
+        WriteIndented = true,
     };
 
     /// <summary>Writes a checkpoint and removes those that need not stay.</summary>

@@ -91,9 +91,9 @@ public sealed class LearnerHost : IAsyncDisposable
         var stopping = new CancellationTokenSource();
         var ledger = new TaskLedger(
             () => publisher.Version, options.LeaseLimit, options.Limits, TimeProvider.System, options.Discarded, options.Staleness)
-            {
-                AbsenceLimit = options.AbsenceLimit,
-            };
+        {
+            AbsenceLimit = options.AbsenceLimit,
+        };
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
         builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>
         {

@@ -70,7 +70,9 @@ internal sealed class LedgerEntry(TaskRequest request, LedgerBatch batch)
             Task = body,
             Sampling = new SamplingParameters
             {
-                Temperature = request.Temperature, TopP = request.TopP, MaxNewTokens = request.MaxNewTokens,
+                Temperature = request.Temperature,
+                TopP = request.TopP,
+                MaxNewTokens = request.MaxNewTokens,
             },
             Evaluation = request.Evaluation,
         };

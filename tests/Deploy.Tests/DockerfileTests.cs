@@ -66,7 +66,8 @@ public sealed class DockerfileTests
         var port = ((IPEndPoint)listener.LocalEndpoint).Port;
         if (answer is null) listener.Stop(); // nobody listens
         var start = new ProcessStartInfo(
-            "bash", [DeployFolder.Full("deploy/docker/healthcheck.sh")]) { RedirectStandardError = true };
+            "bash", [DeployFolder.Full("deploy/docker/healthcheck.sh")])
+        { RedirectStandardError = true };
         start.Environment["MEM1_HEALTH_PORTS"] = $"{port}";
         using var check = Process.Start(start)!;
         if (answer is not null)

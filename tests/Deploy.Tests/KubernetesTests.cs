@@ -16,7 +16,10 @@ public sealed class KubernetesTests
     // Of the commands, by the option that opens it.
     private static readonly Dictionary<string, string> s_portOptions = new(StringComparer.Ordinal)
     {
-        ["--listen"] = "grpc", ["--health"] = "health", ["--port"] = "http", ["--rendezvous"] = "ranks",
+        ["--listen"] = "grpc",
+        ["--health"] = "health",
+        ["--port"] = "http",
+        ["--rendezvous"] = "ranks",
     };
 
     public static TheoryData<string> Rendered =>

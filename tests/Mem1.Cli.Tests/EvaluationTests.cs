@@ -151,8 +151,12 @@ public sealed class EvaluationTests(ServedBuiltIn served) : IClassFixture<Served
 
     private EvaluationOptions Options(string folder, string agents, int episodes = 3, string objectives = "1,3") => new()
     {
-        Out = folder, Agents = ContextPolicies.Parse(agents), Episodes = episodes, Objectives = [.. objectives.Split(',').Select(int.Parse)],
-        Batch = 5, Threads = 2,
+        Out = folder,
+        Agents = ContextPolicies.Parse(agents),
+        Episodes = episodes,
+        Objectives = [.. objectives.Split(',').Select(int.Parse)],
+        Batch = 5,
+        Threads = 2,
     };
 
     private static string[] Timeless(string folder) =>
@@ -223,7 +227,10 @@ public sealed class EvaluationTests(ServedBuiltIn served) : IClassFixture<Served
         await Run(Options(temp["engine"], "mem1,full,summary:2", 2));
         var endpoint = new EndpointOptions
         {
-            Address = new Uri(served.Server.Address, "v1"), Model = ServedBuiltIn.Name, Api = Enum.Parse<EndpointApi>(api), Concurrency = 4,
+            Address = new Uri(served.Server.Address, "v1"),
+            Model = ServedBuiltIn.Name,
+            Api = Enum.Parse<EndpointApi>(api),
+            Concurrency = 4,
         };
         await Run(Options(temp["served"], "mem1,full,summary:2", 2) with { Endpoint = endpoint });
         Assert.Equal(Timeless(temp["engine"]), Timeless(temp["served"]));
@@ -261,7 +268,10 @@ public sealed class EvaluationTests(ServedBuiltIn served) : IClassFixture<Served
         }, Token);
         var options = new EndpointOptions
         {
-            Address = new Uri($"http://127.0.0.1:{port}/v1"), Model = "m", Retries = 2, Wait = TimeSpan.FromMilliseconds(1),
+            Address = new Uri($"http://127.0.0.1:{port}/v1"),
+            Model = "m",
+            Retries = 2,
+            Wait = TimeSpan.FromMilliseconds(1),
         };
         using (var model = new EndpointModel(options, served.Checkpoint.Tokenizer!))
         {

@@ -25,7 +25,11 @@ public sealed class WebSocketTests
             Kind = EnvironmentKind.Web,
             Web = new WebSection
             {
-                OpenPages = true, LocalOpenShare = 0.5, LocalPages = 20, Recording = temp["web.sqlite"], RecordingMode = RecordingMode.Record,
+                OpenPages = true,
+                LocalOpenShare = 0.5,
+                LocalPages = 20,
+                Recording = temp["web.sqlite"],
+                RecordingMode = RecordingMode.Record,
             },
         };
         var recorded = await Play(local);
@@ -38,7 +42,8 @@ public sealed class WebSocketTests
             ? local with { Web = local.Web with { RecordingMode = RecordingMode.ReplayOnly } }
             : local with
             {
-                Tasks = temp["tasks.jsonl"], HeldOutFraction = 0,
+                Tasks = temp["tasks.jsonl"],
+                HeldOutFraction = 0,
                 // No such variable: what is only replayed needs no key.
                 Web = local.Web with { Provider = provider, LocalOpenShare = 0, KeyVariable = "MEM1_NO_SUCH_KEY", RecordingMode = RecordingMode.ReplayOnly },
             });

@@ -102,7 +102,8 @@ public sealed partial class PrometheusTests
             "/usr/bin/prometheus",
             [$"--config.file={config}", $"--storage.tsdb.path={Path.Combine(run.Path, "tsdb")}", $"--web.listen-address=127.0.0.1:{port}"])
         {
-            RedirectStandardError = true, RedirectStandardOutput = true,
+            RedirectStandardError = true,
+            RedirectStandardOutput = true,
         })!;
         process.OutputDataReceived += (_, _) => { };
         process.ErrorDataReceived += (_, _) => { };

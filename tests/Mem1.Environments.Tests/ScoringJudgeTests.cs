@@ -10,7 +10,11 @@ public sealed class ScoringJudgeTests
 {
     private static readonly AnswerJudgeOptions s_options = new()
     {
-        Endpoint = new Uri("http://judge.invalid/v1/"), Model = "m", RetryDelay = TimeSpan.Zero, Attempts = 3, Key = "secret-key",
+        Endpoint = new Uri("http://judge.invalid/v1/"),
+        Model = "m",
+        RetryDelay = TimeSpan.Zero,
+        Attempts = 3,
+        Key = "secret-key",
     };
 
     private static string Chat(string content) => JsonSerializer.Serialize(new { choices = new[] { new { message = new { content } } } });

@@ -131,8 +131,17 @@ public sealed class LearnerGroupTests
         var shape = TestData.Shape(rope: true, convolution: 0);
         var options = new PpoOptions
         {
-            MiniBatches = 2, Epochs = 2, CriticOnlyUpdates = 0, WarmupUpdates = 0, DecayUpdates = 0, KlRewardCoefficient = 0.05,
-            KlLossCoefficient = 0.1, ValueClip = 0.05, GradientClip = 0.1, WeightDecay = 0.1, LearningRate = 1e-3,
+            MiniBatches = 2,
+            Epochs = 2,
+            CriticOnlyUpdates = 0,
+            WarmupUpdates = 0,
+            DecayUpdates = 0,
+            KlRewardCoefficient = 0.05,
+            KlLossCoefficient = 0.1,
+            ValueClip = 0.05,
+            GradientClip = 0.1,
+            WeightDecay = 0.1,
+            LearningRate = 1e-3,
         };
         var compute = new ComputeOptions { GradientCheckpointing = frugal, VocabularyChunkTokens = frugal ? 5 : 0 };
         var random = new Random(11);

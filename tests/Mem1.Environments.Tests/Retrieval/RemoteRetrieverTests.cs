@@ -14,7 +14,10 @@ public sealed class RemoteRetrieverTests
 
     private static RemoteRetrieverOptions Options(string url) => new()
     {
-        Url = url, Deadline = TimeSpan.FromSeconds(20), RetryDelay = TimeSpan.FromMilliseconds(1), MaxReplyBytes = 100_000,
+        Url = url,
+        Deadline = TimeSpan.FromSeconds(20),
+        RetryDelay = TimeSpan.FromMilliseconds(1),
+        MaxReplyBytes = 100_000,
     };
 
     private static async Task<string> Failure(RemoteRetriever retriever, string query = "q") =>
@@ -185,7 +188,12 @@ public sealed class RemoteRetrieverTests
     {
         var options = new RemoteRetrieverOptions
         {
-            Url = "localhost:8000", Deadline = TimeSpan.Zero, Attempts = 0, RetryDelay = TimeSpan.FromDays(1), MaxConnections = 0, MaxReplyBytes = 1,
+            Url = "localhost:8000",
+            Deadline = TimeSpan.Zero,
+            Attempts = 0,
+            RetryDelay = TimeSpan.FromDays(1),
+            MaxConnections = 0,
+            MaxReplyBytes = 1,
             CacheBytes = -1,
         };
         Assert.Equal(7, options.Validate().Count);

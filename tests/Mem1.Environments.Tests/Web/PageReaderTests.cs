@@ -113,7 +113,12 @@ public sealed class PageReaderTests
                 return LoopbackSite.Html(c, "<title>End</title><p>text");
             string? to = path switch
             {
-                "/private" => "http://10.0.0.1/", "/file" => "file:///etc/passwd", "/loop" => "/loop", "/two" => "/one", "/one" => "end", _ => null,
+                "/private" => "http://10.0.0.1/",
+                "/file" => "file:///etc/passwd",
+                "/loop" => "/loop",
+                "/two" => "/one",
+                "/one" => "end",
+                _ => null,
             };
             c.Response.StatusCode = to is null ? 404 : 302;
             if (to is not null)
@@ -190,7 +195,8 @@ public sealed class PageReaderTests
         });
         using var reader = new PageReader(s_private with
         {
-            MaxCharacters = 2000, Requests = new() { AttemptTimeout = TimeSpan.FromMilliseconds(400), Attempts = 1, MaxBytes = 4096 },
+            MaxCharacters = 2000,
+            Requests = new() { AttemptTimeout = TimeSpan.FromMilliseconds(400), Attempts = 1, MaxBytes = 4096 },
         });
         Assert.Equal(WebFailure.NotText, await Fails(reader, site.Root + "/pdf"));
         Assert.Equal("line one\n<b>line two", (await reader.ReadAsync(site.Root + "/plain", default)).Text);

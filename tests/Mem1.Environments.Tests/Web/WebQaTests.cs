@@ -290,7 +290,10 @@ public sealed class WebQaTests
         var factory = new WebQaFactory(SearchProvider.Searxng(client, LocalWebServer.SearchAddress), pages, options);
         var expert = new WebQaExpert(options, new RetrievalQaExpertOptions
         {
-            AnswersEarly = 0, CopiesWrongWords = 0, WritesUnknown = 0, SearchesTooLittle = 0,
+            AnswersEarly = 0,
+            CopiesWrongWords = 0,
+            WritesUnknown = 0,
+            SearchesTooLittle = 0,
         });
         var tasks = new CompositeTaskSource("t", web.Questions(heldOut: true, 0.5));
         int opened = 0;
