@@ -12,11 +12,9 @@ public sealed class ClusterProcessTests : NodesTest
 {
     private static Process StartNode(int port, Address seed)
     {
-        var start = new ProcessStartInfo(Environment.ProcessPath)
-        {
-            ArgumentList = { Program.NodeArgument, $"{port}", seed.ToString() },
-        };
-        return Process.Start(start);
+        // The tests run as a program of their own or as "dotnet TESTS.dll".
+        string[] program = Path.GetFileNameWithoutExtension(Environment.ProcessPath) == "dotnet" ? [typeof(Program).Assembly.Location] : [];
+        return Process.Start(Environment.ProcessPath, [.. program, Program.NodeArgument, $"{port}", seed.ToString()]);
     }
 
     private static int FreePort()

@@ -270,7 +270,9 @@ public sealed class RemoteTests : NodesTest
         var (here, there) = (Remote(), Remote());
         var probe = new Probe(here);
         Spawn(there, Echo, "a");
-        probe.Watch(await Find(here, there, "a"));
+        var found = await Find(here, there, "a");
+        probe.Watch(found);
+        Assert.Equal("watched", await found.Ask<string>("watched", Patience)); // behind the watch on the same connection: it is in place
         await there.Terminate().WaitAsync(Patience, Token);
         Assert.True(probe.Expect<Terminated>().ExistenceConfirmed);
     }
