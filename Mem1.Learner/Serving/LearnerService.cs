@@ -375,9 +375,9 @@ internal sealed class WorkerSession(string workerId, int maxEpisodes) : ILeaseTa
 
     public bool TrySend(TaskLease lease)
     {
-        if (!TryWrite(new LearnerMessage { Lease = lease })) return false;
+        // Taken before the lease goes out: its worker may have played it and given new credit before this thread runs again.
         lock (_lock) _credit--;
-        return true;
+        return TryWrite(new LearnerMessage { Lease = lease }); // a session that nothing can be written to has no use for its credit
     }
 
     /// <summary>Nothing more is queued; what is may still go out.</summary>

@@ -81,8 +81,9 @@ internal sealed partial class Child : IDisposable
     {
         if (!_process.WaitForExit(s_limit) || !_read.Wait(s_limit))
         {
+            var where = Stuck();
             _process.Kill();
-            Assert.Fail($"The program did not end within {s_limit}:\n{Out}\n{Error}");
+            Assert.Fail($"The program did not end within {s_limit}:\n{Out}\n{Error}\n{where}");
         }
 
         return new Outcome(_process.ExitCode, Out, Error);
@@ -94,6 +95,36 @@ internal sealed partial class Child : IDisposable
         _process.WaitForExit();
         _process.Dispose();
     }
+
+    /// <summary>What a program that does not end is doing: its threads, and what its dashboard says if it has one.</summary>
+    private string Stuck()
+    {
+        var text = new StringBuilder();
+        try
+        {
+            foreach (var thread in Directory.EnumerateDirectories($"/proc/{_process.Id}/task"))
+            {
+                // State, and ticks spent in user and kernel mode: counted from behind the name, which may hold anything.
+                var stat = File.ReadAllText(Path.Combine(thread, "stat"));
+                var fields = stat[(stat.LastIndexOf(')') + 2)..].Split(' ');
+                text.AppendLine($"thread {File.ReadAllText(Path.Combine(thread, "comm")).Trim()}: {fields[0]} {fields[11]} {fields[12]}");
+            }
+
+            if (DashboardAddress().Match(Error) is not { Success: true } at) return text.ToString();
+            using var client = new HttpClient { BaseAddress = new Uri(at.Value), Timeout = TimeSpan.FromSeconds(10) };
+            foreach (var path in (string[])["state", "actors", "episodes", "events"])
+                text.AppendLine($"{path}: {client.GetStringAsync($"api/{path}").GetAwaiter().GetResult()}");
+        }
+        catch (Exception e) when (e is IOException or HttpRequestException or OperationCanceledException)
+        {
+            text.AppendLine($"{e.GetType().Name}: {e.Message}");
+        }
+
+        return text.ToString();
+    }
+
+    [System.Text.RegularExpressions.GeneratedRegex(@"http://127\.0\.0\.1:\d+/")]
+    private static partial System.Text.RegularExpressions.Regex DashboardAddress();
 
     private static void Collect(StreamReader from, StringBuilder into)
     {
