@@ -22,7 +22,7 @@ public sealed record LiveSnapshot
     public LedgerState Ledger { get; init; } = new();
     /// <summary>Connected workers.</summary>
     public IReadOnlyList<WorkerState> Workers { get; init; } = [];
-    /// <summary>Actors of the worker in this process; the supervisor first, then its children.</summary>
+    /// <summary>Actors of the worker in this process, then those of the other nodes; a parent before its children.</summary>
     public IReadOnlyList<ActorState> Actors { get; init; } = [];
     /// <summary>Episodes being played, and some that have ended.</summary>
     public IReadOnlyList<EpisodeState> Episodes { get; init; } = [];
@@ -68,7 +68,7 @@ public sealed record WorkerState(
 /// <param name="Path">Its name under its node.</param>
 /// <param name="Parent">The path of its supervisor; empty for a root.</param>
 /// <param name="Kind">supervisor, policy, uplink or episode.</param>
-/// <param name="State">What it does: running, generating, environment, waiting, restarted, failed, stopped.</param>
+/// <param name="State">What it does: running, generating, environment, waiting, restarted, failed, stopped, unreachable.</param>
 /// <param name="Detail">A few words more; the episode's id for an episode.</param>
 /// <param name="StateSeconds">How long it has been in that state.</param>
 /// <param name="AgeSeconds">How long it has lived.</param>
@@ -76,7 +76,15 @@ public sealed record WorkerState(
 /// <param name="LastFailure">The last failure with its causes, a line each; null without one.</param>
 public sealed record ActorState(
     string Path, string Parent, string Kind, string State, string Detail, double StateSeconds, double AgeSeconds, int Restarts,
-    string? LastFailure);
+    string? LastFailure)
+{
+    /// <summary>Messages that wait in its mailbox; null where that is not known.</summary>
+    public int? Mailbox { get; init; }
+    /// <summary>How long the oldest of them has waited; null where that is not known.</summary>
+    public double? OldestSeconds { get; init; }
+    /// <summary>Messages it handled per second since the look before; null where that is not known.</summary>
+    public double? MessagesPerSecond { get; init; }
+}
 
 /// <summary>An episode.</summary>
 /// <param name="Id">Of the episode.</param>

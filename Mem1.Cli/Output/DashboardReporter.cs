@@ -18,6 +18,9 @@ internal sealed class DashboardReporter(IRunReporter inner) : IRunReporter, ILiv
     /// <summary>What the dashboard reads.</summary>
     public TelemetryQueue Telemetry { get; } = new();
 
+    /// <summary>Where other nodes' actors are reported; they are shown with those of this process.</summary>
+    public NodeActors Nodes { get; } = new();
+
     public bool IsForMachines => inner.IsForMachines;
 
     public void Phase(string what)
@@ -97,7 +100,7 @@ internal sealed class DashboardReporter(IRunReporter inner) : IRunReporter, ILiv
                     w.WorkerId, w.AppliedVersion, w.Credit, perWorker.GetValueOrDefault(w.WorkerId), Round(w.Connected), Round(w.Silent),
                     w.RunningEpisodes, w.GeneratedTokens, w.TokensPerSecond is { } t ? Math.Round(t, 1) : null, w.Unacknowledged)),
             ],
-            Actors = [.. actors.Select(a => State(local!.WorkerId, a))],
+            Actors = [.. actors.Select(a => State(local!.WorkerId, a)), .. Nodes.Snapshot()],
             Episodes = Episodes(local?.WorkerId, actors, leases),
             Worker = local is null ? new Dictionary<string, double>() : Numbers(local.Counters),
             Quarantined = [.. session.Ledger.Quarantined.TakeLast(MaxQuarantined).Select(q => new QuarantineState(q.TaskId, q.Reasons))],
