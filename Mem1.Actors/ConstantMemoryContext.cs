@@ -36,6 +36,9 @@ internal sealed class ConstantMemoryContext
     /// <summary>Turns played so far; the number of the turn whose context this is.</summary>
     public int Turn { get; private set; }
 
+    /// <summary>Tokens of the prompt.</summary>
+    public int PromptLength => _prompt.Length;
+
     /// <summary>Tokens in the context.</summary>
     public int Length => _prompt.Length + _state.Length + _action.Length + _information.Length;
 

@@ -142,7 +142,10 @@ internal sealed partial class EpisodeActor : ReceiveActor, IWithTimers
             new SamplingOptions(asked.Temperature, asked.TopP, limit),
             _services.Environments.StopStrings,
             TurnSeed.Mix(_lease.HasSamplingSeed ? _lease.SamplingSeed : _lease.Seed, _context.Turn))
-        { Carried = _history?.Turns });
+        {
+            Prompt = _context.PromptLength,
+            Carried = _history?.Turns,
+        });
     }
 
     private void OnGenerated(Generated message)

@@ -34,6 +34,9 @@ internal readonly record struct TurnKey(string EpisodeId, int Attempt, int Turn)
 /// <summary>Asks the policy to continue a context. An asker has at most one request open; <paramref name="Tag"/> comes back.</summary>
 internal sealed record Generate(long Tag, int[] Context, SamplingOptions Sampling, IReadOnlyList<string> StopStrings, ulong Seed)
 {
+    /// <summary>Tokens of prompt at the start of the context: every turn of the episode begins with them.</summary>
+    public int Prompt { get; init; }
+
     /// <summary>Set where the context is a whole episode to be carried on: how it came about.</summary>
     public CarriedTurns? Carried { get; init; }
 }

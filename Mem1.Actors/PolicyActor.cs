@@ -92,7 +92,11 @@ internal sealed partial class PolicyActor : ReceiveActor
         try
         {
             engine.Submit(
-                new GenerationRequest(id, request.Context, request.Sampling, request.StopStrings, request.Seed) { Carry = carry });
+                new GenerationRequest(id, request.Context, request.Sampling, request.StopStrings, request.Seed)
+                {
+                    Carry = carry,
+                    SharedPrompt = request.Prompt,
+                });
         }
         catch (ArgumentException refusal)
         {
@@ -114,8 +118,10 @@ internal sealed partial class PolicyActor : ReceiveActor
             return;
 
         var (requests, tokens, start) = (engine.Active, engine.GeneratedTokens, _time.GetTimestamp());
+        var (prefill, reused) = (engine.PrefillTokens, engine.ReusedTokens);
         var finished = engine.Step();
         _telemetry.Decoded(requests, engine.GeneratedTokens - tokens, _time.GetElapsedTime(start));
+        _telemetry.Prefilled(engine.PrefillTokens - prefill, engine.ReusedTokens - reused);
 
         foreach (var result in finished)
         {

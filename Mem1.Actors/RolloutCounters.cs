@@ -17,6 +17,10 @@ public sealed record RolloutCounters
     public required long Turns { get; init; }
     /// <summary>Tokens drawn.</summary>
     public required long GeneratedTokens { get; init; }
+    /// <summary>Tokens read before drawing: contexts, and what is read again after a change of weights.</summary>
+    public long PrefillTokens { get; init; }
+    /// <summary>Tokens of prompts that were not read again because what was computed for them was kept.</summary>
+    public long ReusedTokens { get; init; }
     /// <summary>Decoding steps, one token for every active request each.</summary>
     public required long DecodeSteps { get; init; }
     /// <summary>Time spent in decoding steps.</summary>
@@ -61,6 +65,7 @@ internal sealed class RolloutTelemetry : IDisposable
     private readonly Meter _meter;
     private long _running, _finished, _returned, _turns, _tokens, _steps, _decodeTicks, _decodedRequests, _environmentFailures;
     private long _episodeCrashes, _policyCrashes, _uplinkCrashes, _connections, _unacknowledged, _sent, _swaps, _weightsFailures;
+    private long _prefill, _reused;
     private long _version = NoVersion, _wanted = NoVersion;
 
     public RolloutTelemetry(string workerId)
@@ -71,6 +76,8 @@ internal sealed class RolloutTelemetry : IDisposable
         _meter.CreateObservableCounter(RolloutInstruments.EpisodesReturned, () => Volatile.Read(ref _returned));
         _meter.CreateObservableCounter(RolloutInstruments.Turns, () => Volatile.Read(ref _turns));
         _meter.CreateObservableCounter(RolloutInstruments.GeneratedTokens, () => Volatile.Read(ref _tokens));
+        _meter.CreateObservableCounter(RolloutInstruments.PrefillTokens, () => Volatile.Read(ref _prefill));
+        _meter.CreateObservableCounter(RolloutInstruments.ReusedTokens, () => Volatile.Read(ref _reused));
         _meter.CreateObservableCounter(RolloutInstruments.DecodeSteps, () => Volatile.Read(ref _steps));
         _meter.CreateObservableCounter(RolloutInstruments.DecodeSeconds, () => Snapshot().DecodeTime.TotalSeconds, "s");
         _meter.CreateObservableGauge(RolloutInstruments.BatchOccupancy, () => Snapshot().BatchOccupancy);
@@ -113,6 +120,12 @@ internal sealed class RolloutTelemetry : IDisposable
         Interlocked.Add(ref _decodeTicks, elapsed.Ticks);
         Interlocked.Add(ref _decodedRequests, requests);
         Interlocked.Increment(ref _steps);
+    }
+
+    public void Prefilled(long tokens, long reused)
+    {
+        Interlocked.Add(ref _prefill, tokens);
+        Interlocked.Add(ref _reused, reused);
     }
 
     public void EnvironmentFailed() => Interlocked.Increment(ref _environmentFailures);
@@ -160,6 +173,8 @@ internal sealed class RolloutTelemetry : IDisposable
             EpisodesReturned = Volatile.Read(ref _returned),
             Turns = Volatile.Read(ref _turns),
             GeneratedTokens = Volatile.Read(ref _tokens),
+            PrefillTokens = Volatile.Read(ref _prefill),
+            ReusedTokens = Volatile.Read(ref _reused),
             DecodeSteps = Volatile.Read(ref _steps),
             DecodeTime = TimeSpan.FromTicks(Volatile.Read(ref _decodeTicks)),
             DecodedRequests = Volatile.Read(ref _decodedRequests),

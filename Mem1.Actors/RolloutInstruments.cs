@@ -15,6 +15,10 @@ public static class RolloutInstruments
     public const string Turns = "mem1.rollout.turns";
     /// <summary>Tokens drawn.</summary>
     public const string GeneratedTokens = "mem1.rollout.tokens.generated";
+    /// <summary>Tokens read before drawing: contexts, and what is read again after a change of weights.</summary>
+    public const string PrefillTokens = "mem1.rollout.tokens.prefill";
+    /// <summary>Tokens of prompts that were not read again because what was computed for them was kept.</summary>
+    public const string ReusedTokens = "mem1.rollout.tokens.reused";
     /// <summary>Decoding steps, one token for every active request each.</summary>
     public const string DecodeSteps = "mem1.rollout.decode.steps";
     /// <summary>Time spent in decoding steps, in seconds.</summary>

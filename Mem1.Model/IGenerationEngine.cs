@@ -21,6 +21,12 @@ public sealed record GenerationRequest(
     /// </summary>
     public CarriedEpisode? Carry { get; init; }
 
+    /// <summary>
+    /// How many tokens at the start of the context other requests, of this episode or of others, will begin with too: an engine may keep
+    /// what it computed for them until the weights change. It saves time and changes no result. 0 where nothing is shared or known.
+    /// </summary>
+    public int SharedPrompt { get; init; }
+
     /// <summary>Told of every token as it is drawn; null when only the result matters.</summary>
     public ITokenObserver? Observer { get; init; }
 
@@ -96,9 +102,19 @@ public interface IGenerationEngine : IDisposable
     /// <summary>Tokens drawn since creation.</summary>
     long GeneratedTokens { get; }
 
+    /// <summary>
+    /// Tokens read since creation: all that were run through the model but those that had just been drawn. 0 for an engine that cannot
+    /// tell.
+    /// </summary>
+    long PrefillTokens => 0;
+
+    /// <summary>Tokens that would have been read too, had what was computed for a shared prompt not been kept.</summary>
+    long ReusedTokens => 0;
+
     /// <summary>Adds a request; it takes part from the next step on.</summary>
     /// <exception cref="ArgumentException">
-    /// The context is empty, holds an id outside the vocabulary, leaves no room, or is to be carried by an engine that cannot.
+    /// The context is empty, holds an id outside the vocabulary, leaves no room, is shorter than its shared prompt, or is to be carried by
+    /// an engine that cannot.
     /// </exception>
     void Submit(GenerationRequest request);
 

@@ -48,8 +48,12 @@ internal sealed record RolloutBenchReport(
 
         Line($"");
         Line($"Whole episodes of the built-in task and model, over actors and gRPC on loopback, {Worlds[0].EpisodesAtOnce} at once:");
-        Line($"threads     tok/s  episodes/s");
-        foreach (var row in Worlds) Line($"{row.Threads,7}  {row.TokensPerSecond,8:0}  {row.EpisodesPerSecond,10:0.0}");
+        Line($"threads     tok/s  episodes/s  x without prompt cache  context tokens not read");
+        foreach (var row in Worlds)
+        {
+            Line($"{row.Threads,7}  {row.TokensPerSecond,8:0}  {row.EpisodesPerSecond,10:0.0}  {row.TimesWithoutPromptCache,22:0.00}  {row.PrefillSaved,23:0.0%}");
+        }
+
         return text.ToString();
     }
 }

@@ -1,5 +1,6 @@
 // Keeps: everything a training run does to sample takes part (actors, environment, gRPC on loopback, ledger, assembly); only learning
-// does not.
+// does not. Every batch is played under weights of a new version, as in training, so nothing computed for one batch serves the next. The
+// two ways take turns and the fastest batch of each counts, so that a busy moment of the machine does not fall on one of them only.
 using System.Diagnostics;
 using Mem1.Cli.Configuration;
 using Mem1.Cli.Training;
@@ -13,8 +14,13 @@ namespace Mem1.Cli.Bench;
 /// <param name="EpisodesAtOnce">Of the rollout worker.</param>
 /// <param name="TokensPerSecond">Generated tokens of finished episodes by the time of the fastest batch.</param>
 /// <param name="EpisodesPerSecond">The same in episodes.</param>
-/// <param name="Batches">Timed.</param>
-internal sealed record WorldsRow(int Threads, int EpisodesAtOnce, double TokensPerSecond, double EpisodesPerSecond, int Batches);
+/// <param name="Batches">Timed, of each way.</param>
+/// <param name="TimesWithoutPromptCache">Tokens per second by those with <c>rollout.prompt_cache_mib</c> 0, in the same run.</param>
+/// <param name="PrefillTokensPerBatch">Tokens read by a batch.</param>
+/// <param name="PrefillSaved">Share of the tokens that were to be read that was not, because prompts are kept between turns.</param>
+internal sealed record WorldsRow(
+    int Threads, int EpisodesAtOnce, double TokensPerSecond, double EpisodesPerSecond, int Batches, double TimesWithoutPromptCache,
+    double PrefillTokensPerBatch, double PrefillSaved);
 
 /// <summary>Measures sampling as a training run does it.</summary>
 internal static class WorldsBench
@@ -25,44 +31,81 @@ internal static class WorldsBench
     // The built-in task's mixture, always the same number of each.
     private const int MaxObjectives = 4;
 
-    /// <summary>Plays batches of the default update's size with the built-in model.</summary>
+    /// <summary>Plays batches of the default update's size with the built-in model, with and without keeping prompts.</summary>
     /// <param name="threads">That decode.</param>
     /// <param name="timedAtLeast">Time to spend; the first batch warms up.</param>
     /// <param name="cancellationToken">Gives up.</param>
     public static WorldsRow Run(int threads, TimeSpan timedAtLeast, CancellationToken cancellationToken)
     {
-        var config = new RunConfig { Rollout = new RolloutConfig { Threads = threads } };
-        using var environment = EnvironmentSet.Open(config, (_, _) => { }, cancellationToken);
-        var model = Checkpoint.Load(BuiltIn.Folder);
-        var publisher = new WeightPublisher(weights => Safetensors.ToBytes(weights));
-        publisher.Publish(model.Weights, 0);
-        using var session = new RunSession(
-            config, model.Config, environment.Factory, model.Tokenizer!, publisher, fingerprint: 1, loggers: null, cancellationToken);
-        Play(-1);
-        double tokens = 0, episodes = 0;
+        using var kept = new Way(new RunConfig { Rollout = new RolloutConfig { Threads = threads } }, cancellationToken);
+        using var whole = new Way(new RunConfig { Rollout = new RolloutConfig { Threads = threads, PromptCacheMib = 0 } }, cancellationToken);
+        kept.Play(timed: false);
+        whole.Play(timed: false);
         var batches = 0;
         for (var all = Stopwatch.StartNew(); batches == 0 || all.Elapsed < timedAtLeast; batches++)
         {
-            var watch = Stopwatch.StartNew();
-            var played = Play(batches);
-            tokens = Math.Max(tokens, played.Sum(t => (double)t.GeneratedTokens) / watch.Elapsed.TotalSeconds);
-            episodes = Math.Max(episodes, played.Count / watch.Elapsed.TotalSeconds);
+            kept.Play(timed: true);
+            whole.Play(timed: true);
         }
 
-        return new WorldsRow(threads, config.Rollout.MaxEpisodes, tokens, episodes, batches);
+        var (read, reused) = kept.Prefill;
+        return new WorldsRow(
+            threads, kept.EpisodesAtOnce, kept.TokensPerSecond, kept.EpisodesPerSecond, batches, kept.TokensPerSecond / whole.TokensPerSecond,
+            (double)read / (batches + 1), (double)reused / (read + reused));
+    }
 
-        IReadOnlyList<Trajectory> Play(int batch)
+    /// <summary>A learner and its worker under one config.</summary>
+    private sealed class Way : IDisposable
+    {
+        private readonly RunConfig _config;
+        private readonly EnvironmentSet _environment;
+        private readonly WeightPublisher _publisher = new(weights => Safetensors.ToBytes(weights));
+        private readonly Checkpoint _model = Checkpoint.Load(BuiltIn.Folder);
+        private readonly RunSession _session;
+        private readonly CancellationToken _cancellation;
+        private int _version;
+
+        public Way(RunConfig config, CancellationToken cancellationToken)
+        {
+            (_config, _cancellation) = (config, cancellationToken);
+            _environment = EnvironmentSet.Open(config, (_, _) => { }, cancellationToken);
+            _publisher.Publish(_model.Weights, 0);
+            _session = new RunSession(
+                config, _model.Config, _environment.Factory, _model.Tokenizer!, _publisher, fingerprint: 1, loggers: null, cancellationToken);
+        }
+
+        public int EpisodesAtOnce => _config.Rollout.MaxEpisodes;
+
+        public double TokensPerSecond { get; private set; }
+
+        public double EpisodesPerSecond { get; private set; }
+
+        public (long Read, long Reused) Prefill => (_session.LocalWorker!.Counters.PrefillTokens, _session.LocalWorker.Counters.ReusedTokens);
+
+        public void Play(bool timed)
         {
             var requests = Enumerable.Range(0, Episodes).Select(i =>
             {
                 // Seeds do not depend on the batch: every batch is the same work.
                 var objectives = 1 + (i % MaxObjectives);
-                var task = environment.Training.Get(i, objectives, seed: 1);
+                var task = _environment.Training.Get(i, objectives, seed: 1);
                 return new TaskRequest(
-                    task with { Id = $"bench {batch}-{i}" }, Seeds.Mix(1, (ulong)i), (float)config.Rollout.Temperature,
-                    (float)config.Rollout.TopP, environment.ResponseLimit!(objectives), Evaluation: false);
+                    task with { Id = $"bench {_version}-{i}" }, Seeds.Mix(1, (ulong)i), (float)_config.Rollout.Temperature,
+                    (float)_config.Rollout.TopP, _environment.ResponseLimit!(objectives), Evaluation: false);
             }).ToList();
-            return session.Ledger.RunAsync(requests, progress: null, cancellationToken).GetAwaiter().GetResult();
+            var watch = Stopwatch.StartNew();
+            var played = _session.Ledger.RunAsync(requests, progress: null, _cancellation).GetAwaiter().GetResult();
+            var seconds = watch.Elapsed.TotalSeconds;
+            _publisher.Publish(_model.Weights, ++_version);
+            if (!timed) return;
+            TokensPerSecond = Math.Max(TokensPerSecond, played.Sum(t => (double)t.GeneratedTokens) / seconds);
+            EpisodesPerSecond = Math.Max(EpisodesPerSecond, played.Count / seconds);
+        }
+
+        public void Dispose()
+        {
+            _session.Dispose();
+            _environment.Dispose();
         }
     }
 }

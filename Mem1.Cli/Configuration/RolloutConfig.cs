@@ -1,4 +1,5 @@
 using Mem1.Actors;
+using Mem1.Model.Generation;
 
 namespace Mem1.Cli.Configuration;
 
@@ -27,6 +28,11 @@ public sealed record RolloutConfig
     public PolicyEndpointOptions Endpoint { get; init; } = new();
     /// <summary>Share of all tasks that may be given up after failing again and again before the run stops.</summary>
     public double QuarantineQuota { get; init; } = 0.05;
+    /// <summary>
+    /// MiB of keys and values that a worker keeps of prompts, so that a turn reads only what is new; 0 reads every context whole. It changes
+    /// no result. Built-in backend with rollout.memory reencode only.
+    /// </summary>
+    public int PromptCacheMib { get; init; } = (int)(CpuGenerationEngine.StandardPromptBytes >> 20);
     /// <summary>Threads that decode; 0 takes one per processor (1 in serial mode).</summary>
     public int Threads { get; init; }
     /// <summary>Sampling temperature of training episodes.</summary>
@@ -54,6 +60,7 @@ public sealed record RolloutConfig
         if (Staleness is < 0 or > MaxStaleness) errors.Add($"rollout.staleness is {Staleness}; it must be in 0 to {MaxStaleness}.");
         if (QuarantineQuota is not (>= 0 and <= 1)) errors.Add($"rollout.quarantine_quota is {QuarantineQuota}; it must be in [0, 1].");
         if (MaxEpisodes < 1) errors.Add($"rollout.max_episodes is {MaxEpisodes}; it must be at least 1.");
+        if (PromptCacheMib < 0) errors.Add($"rollout.prompt_cache_mib is {PromptCacheMib}; it must not be negative.");
         if (Threads < 0) errors.Add($"rollout.threads is {Threads}; it must not be negative.");
         if (Temperature is not (> 0 and <= 10)) errors.Add($"rollout.temperature is {Temperature}; training needs one in (0, 10].");
         if (TopP is not (> 0 and <= 1)) errors.Add($"rollout.top_p is {TopP}; it must be in (0, 1].");

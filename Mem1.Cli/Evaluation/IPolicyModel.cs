@@ -45,7 +45,12 @@ internal sealed class EngineModel(IGenerationEngine engine, int batch) : IPolicy
     {
         var events = Channel.CreateUnbounded<JobEvent>(new UnboundedChannelOptions { SingleReader = true, SingleWriter = true });
         var job = new Job(
-            0, new GenerationRequest(_loop.NextId(), request.Context, request.Sampling, request.Stops, request.Seed), events.Writer);
+            0,
+            new GenerationRequest(_loop.NextId(), request.Context, request.Sampling, request.Stops, request.Seed)
+            {
+                SharedPrompt = request.PromptTokens.Length,
+            },
+            events.Writer);
         if (!_loop.TryAdmit([job])) throw new InvalidOperationException("The engine has no room for another continuation.");
         var tokens = new List<int>();
         try

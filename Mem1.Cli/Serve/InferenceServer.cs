@@ -237,6 +237,7 @@ internal sealed class InferenceServer : IAsyncDisposable
                     i == 0 ? seed : RandomStream.Bits(seed, (ulong)i))
                 {
                     TopLogProbs = request.TopLogProbs,
+                    SharedPrompt = request.Choices > 1 ? request.Prompts[i / request.Choices].Length : 0,
                 },
                 to)),
         ];

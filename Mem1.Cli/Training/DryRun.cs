@@ -2,6 +2,7 @@
 // takes by itself is measured here, in this process, by one update of a model of a few thousand parameters.
 using System.Globalization;
 using System.Text.Json;
+using Mem1.Actors;
 using Mem1.Cli.Bench;
 using Mem1.Cli.Configuration;
 using Mem1.Environments.Worlds;
@@ -98,6 +99,7 @@ internal static class DryRun
         {
             Add("sampler_weights", 8 * policy, "packed float32; the old ones until the new ones are in place");
             Add("sampler_caches", Caches(config, shape, episodes), "keys and values of the episodes played at once");
+            Add("sampler_prompts", Prompts(config, shape, episodes), "keys and values kept of prompts (rollout.prompt_cache_mib)");
         }
 
         return new MemoryPlan(passes, trained, items);
@@ -119,12 +121,26 @@ internal static class DryRun
     /// <summary>Keys and values of as many episodes as are played at once, at the length of these.</summary>
     private static long Caches(RunConfig config, DecoderConfig shape, IReadOnlyList<Trajectory> episodes)
     {
-        const int Granule = 64, PaddedHead = 32; // capacities and cached values come in these
-        long valueStride = (shape.HeadSize + PaddedHead - 1) / PaddedHead * PaddedHead;
-        var perToken = shape.Layers * (long)shape.KeyValueHeads * (shape.HeadSize + valueStride) * sizeof(float);
+        const int Granule = 64; // capacities come in these
         var longest = episodes.Average(e => e.Turns.Max(t => e.Prompt.Length + t.Context.Length)) + ResponseLimit(config, shape);
         var capacity = (((long)Math.Min(longest, shape.MaxPositions) / Granule) + 1) * Granule;
-        return Math.Min(config.Rollout.MaxEpisodes, config.Rollout.EpisodesPerUpdate) * capacity * perToken;
+        return Math.Min(config.Rollout.MaxEpisodes, config.Rollout.EpisodesPerUpdate) * capacity * CachedToken(shape);
+    }
+
+    /// <summary>Prompts of one update's tasks, up to the bound: new weights make room again.</summary>
+    private static long Prompts(RunConfig config, DecoderConfig shape, IReadOnlyList<Trajectory> episodes)
+    {
+        if (config.Rollout.Backend != PolicyBackend.BuiltIn || config.Rollout.Memory == RolloutMemory.Carry) return 0;
+        var tasks = config.Rollout.EpisodesPerUpdate / config.Rollout.GroupSize;
+        return Math.Min((long)config.Rollout.PromptCacheMib << 20, (long)(tasks * episodes.Average(e => e.Prompt.Length)) * CachedToken(shape));
+    }
+
+    /// <summary>Bytes of one token's keys and values.</summary>
+    private static long CachedToken(DecoderConfig shape)
+    {
+        const int PaddedHead = 32; // cached values come in these
+        long valueStride = (shape.HeadSize + PaddedHead - 1) / PaddedHead * PaddedHead;
+        return shape.Layers * (long)shape.KeyValueHeads * (shape.HeadSize + valueStride) * sizeof(float);
     }
 
     private static int ResponseLimit(RunConfig config, DecoderConfig shape) =>

@@ -50,7 +50,8 @@ internal static class Worker
             environments, tokenizer,
             (weights, version) => config.Rollout.Backend == PolicyBackend.Openai
                 ? new EndpointEngine(config.Rollout.Endpoint, shape, weights, version, tokenizer)
-                : new CpuGenerationEngine(shape, weights, version, tokenizer, threads),
+                : new CpuGenerationEngine(
+                    shape, weights, version, tokenizer, threads, (long)config.Rollout.PromptCacheMib << 20),
             bytes => Safetensors.FromBytes(bytes.ToArray()),
             loggers);
     }

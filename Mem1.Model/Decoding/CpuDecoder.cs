@@ -33,7 +33,7 @@ public sealed class CpuDecoder : IDisposable
         using var cache = new SequenceCache(_core.Shape, tokens.Length);
         using var workspace = new Workspace(_core.Shape);
         var sink = new Collector(tokens.Length, config.VocabularySize);
-        _core.Run(_weights, [new SequenceStep(cache, tokens.ToArray(), 0, tokens.Length, AllLogits: true)], workspace, sink);
+        _core.Run(_weights, [new SequenceStep(cache, tokens.ToArray(), 0, tokens.Length, WantedLogits.All)], workspace, sink);
         GC.KeepAlive(cache);
         return sink.Logits;
     }

@@ -188,7 +188,7 @@ internal sealed unsafe class DecoderCore<TOps, TVec> : DecoderCore
             for (int i = 0; i < piece.Count; i++)
             {
                 int token = piece.Offset + i;
-                if (!step.AllLogits && token != step.Count - 1)
+                if (step.Wanted == WantedLogits.None || (step.Wanted == WantedLogits.Last && token != step.Count - 1))
                     continue;
                 VectorMath<TOps, TVec>.RmsNorm(ws.Hidden + (long)(piece.Row + i) * shape.HiddenStride, weights.FinalNorm.Data,
                     shape.Config.HiddenSize, shape.HiddenStride, (float)shape.Config.NormEpsilon,

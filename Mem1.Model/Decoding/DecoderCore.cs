@@ -10,8 +10,20 @@ namespace Mem1.Model.Decoding;
 /// <param name="Tokens">Source of the new tokens.</param>
 /// <param name="Start">First new token in <paramref name="Tokens"/>.</param>
 /// <param name="Count">Number of new tokens, at least 1.</param>
-/// <param name="AllLogits">Logits for every new token, not only the last.</param>
-internal readonly record struct SequenceStep(SequenceCache Cache, int[] Tokens, int Start, int Count, bool AllLogits = false);
+/// <param name="Wanted">After which of them logits are wanted.</param>
+internal readonly record struct SequenceStep(
+    SequenceCache Cache, int[] Tokens, int Start, int Count, WantedLogits Wanted = WantedLogits.Last);
+
+/// <summary>Which new tokens of a step are followed by logits.</summary>
+internal enum WantedLogits
+{
+    /// <summary>The last.</summary>
+    Last,
+    /// <summary>Every one.</summary>
+    All,
+    /// <summary>None: only keys and values are wanted.</summary>
+    None,
+}
 
 /// <summary>Receives logits as they are made, on the thread that made them.</summary>
 internal unsafe interface ILogitsSink

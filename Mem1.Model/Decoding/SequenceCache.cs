@@ -24,14 +24,13 @@ internal sealed unsafe class SequenceCache : IDisposable
         Capacity = capacity;
         _shape = shape;
         _keyValueHeads = shape.KeyValueHeads;
-        long blocks = (capacity + shape.Lanes - 1) / shape.Lanes;
-        _keyFloats = blocks * shape.Lanes * shape.HeadSize;
+        _keyFloats = KeyFloats(shape, capacity);
         _valueFloats = (long)capacity * shape.ValueStride;
         // Both multiples of the lanes, so every part starts aligned.
-        _qkvHistory = Math.Max(shape.ConvKernel - 1, 0) * shape.QkvStride;
+        _qkvHistory = QkvHistoryFloats(shape);
         _layers = shape.Layers;
-        _layerFloats = _keyValueHeads * (_keyFloats + _valueFloats) + _qkvHistory;
-        _embeddingHistory = (long)Math.Max(shape.EmbeddingConvKernel - 1, 0) * shape.HiddenStride;
+        _layerFloats = LayerFloats(shape, capacity);
+        _embeddingHistory = EmbeddingHistoryFloats(shape);
         _hiddenTail = (int)_embeddingHistory;
         _buffer = new NativeBuffer(_embeddingHistory + shape.Layers * _layerFloats);
     }
@@ -62,6 +61,10 @@ internal sealed unsafe class SequenceCache : IDisposable
 
     /// <summary>Bytes held.</summary>
     public long Bytes => _buffer.Length * sizeof(float);
+
+    /// <summary>Bytes of a cache with room for so many tokens.</summary>
+    public static long BytesFor(DecoderShape shape, int capacity) =>
+        (EmbeddingHistoryFloats(shape) + shape.Layers * LayerFloats(shape, capacity)) * sizeof(float);
 
     /// <summary>Forgets every token. Keys and values stay where they are: nothing reads beyond the length.</summary>
     public void Clear()
@@ -119,7 +122,7 @@ internal sealed unsafe class SequenceCache : IDisposable
             RestoreTail(QkvHistory(layer), _promptTail.AsSpan(_hiddenTail + (layer * _qkvHistory), _qkvHistory), _shape.QkvStride, kept);
     }
 
-    /// <summary>Copies everything into a cache with more room.</summary>
+    /// <summary>Copies everything into a cache with room for it.</summary>
     public void CopyTo(SequenceCache other)
     {
         (other.Length, other.Evicted, other.TurnsBegun) = (Length, Evicted, TurnsBegun);
@@ -147,6 +150,16 @@ internal sealed unsafe class SequenceCache : IDisposable
         if (missing > 0)
             prompt[^missing..].CopyTo(new Span<float>(history, missing));
     }
+
+    private static long KeyFloats(DecoderShape shape, int capacity) =>
+        ((long)capacity + shape.Lanes - 1) / shape.Lanes * shape.Lanes * shape.HeadSize;
+
+    private static int QkvHistoryFloats(DecoderShape shape) => Math.Max(shape.ConvKernel - 1, 0) * shape.QkvStride;
+
+    private static long EmbeddingHistoryFloats(DecoderShape shape) => (long)Math.Max(shape.EmbeddingConvKernel - 1, 0) * shape.HiddenStride;
+
+    private static long LayerFloats(DecoderShape shape, int capacity) =>
+        shape.KeyValueHeads * (KeyFloats(shape, capacity) + (long)capacity * shape.ValueStride) + QkvHistoryFloats(shape);
 
     private float* Layer(int layer) => _buffer.Data + _embeddingHistory + layer * _layerFloats;
 }

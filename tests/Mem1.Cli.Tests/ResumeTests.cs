@@ -52,6 +52,15 @@ public sealed class ResumeTests(StraightRun straight)
     }
 
     [Fact]
+    public void What_a_worker_keeps_of_prompts_changes_no_number()
+    {
+        using var temp = new TempFolder();
+        Cli.Run(["train", .. StraightRun.Settings, "--updates", "3", "--set", "rollout.prompt_cache_mib=0", "--runs", temp["runs"]]).Succeeded();
+        Assert.Equal(Runs.Computed(straight.Folder).Take(3), Runs.Computed(temp["runs", "quick"]));
+        Runs.SameWeights(straight.Folder, temp["runs", "quick"], 3);
+    }
+
+    [Fact]
     public void A_killed_run_goes_on_to_the_same_weights()
     {
         // On a loaded machine the program may finish before the signal is sent; then the attempt says nothing and is made again.

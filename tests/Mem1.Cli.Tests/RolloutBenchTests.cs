@@ -16,5 +16,6 @@ public sealed class RolloutBenchTests
         Assert.Equal(report.Rows.Count + 2 + report.Worlds.Count, lines.Length); // two lines of heading between the two tables
         Assert.Equal([1, 2], report.Worlds.Select(w => w.Threads));
         Assert.All(report.Worlds, w => Assert.True(w.TokensPerSecond > w.EpisodesPerSecond && w.EpisodesPerSecond > 0));
+        Assert.All(report.Worlds, w => Assert.True(w.TimesWithoutPromptCache > 0 && w.PrefillSaved is > 0.05 and < 1));
     }
 }
