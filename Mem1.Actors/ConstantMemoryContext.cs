@@ -1,19 +1,15 @@
 // Invariants:
 //  * The context is the prompt and the segments of the last turn, nothing older: its length is bounded by
 //    prompt + response + observation whatever the number of turns.
-//  * Tokens in, tokens out: what was generated or observed is stored and served as the same ids; no text passes through here.
-//  * Length + 1 <= limit at all times: there is always room for one more token.
+//  * Those of IEpisodeContext.
 using Mem1.Protocol.V1;
 
 namespace Mem1.Actors;
 
-/// <summary>A part of a context.</summary>
-internal readonly record struct ContextSegment(SegmentKind Kind, int[] Tokens);
-
 /// <summary>
 /// The constant memory of an episode: prompt ++ what is kept of the last turn's internal state and action ++ its information.
 /// </summary>
-internal sealed class ConstantMemoryContext
+internal sealed class ConstantMemoryContext : IEpisodeContext
 {
     private readonly int[] _prompt;
     private readonly int _limit;
@@ -25,10 +21,7 @@ internal sealed class ConstantMemoryContext
     /// <exception cref="ArgumentException">The prompt is empty or leaves no room for a token.</exception>
     public ConstantMemoryContext(int[] prompt, int limit)
     {
-        if (prompt.Length == 0)
-            throw new ArgumentException("The prompt has no tokens.", nameof(prompt));
-        if (!PromptFits(prompt, limit))
-            throw new ArgumentException($"A prompt of {prompt.Length} tokens leaves no room within {limit}.", nameof(prompt));
+        IEpisodeContext.Require(prompt, limit);
         _prompt = prompt;
         _limit = limit;
     }
@@ -59,9 +52,6 @@ internal sealed class ConstantMemoryContext
                 yield return new ContextSegment(SegmentKind.Information, _information);
         }
     }
-
-    /// <summary>Whether a prompt leaves room for one token.</summary>
-    public static bool PromptFits(int[] prompt, int limit) => prompt.Length < limit;
 
     /// <summary>Whether the context of the next turn would leave room for one token.</summary>
     /// <param name="kept">Tokens kept of the response.</param>

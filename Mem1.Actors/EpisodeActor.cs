@@ -2,7 +2,7 @@
 //
 // Invariants:
 //  * The policy always continues prompt ++ the last turn's segments (ConstantMemoryContext): everything older is gone, and so is the
-//    part of the last response that the environment's format discards.
+//    part of the last response that the environment's format discards. Only the memory full, there to compare with, keeps it all.
 //  * Token in, token out: generated ids go to the next context and to the learner as they were drawn; an observation is encoded once.
 //  * Turn j is sent before turn j+1 is asked for, and only one of the two is ever in hand: memory is constant, back-pressure holds.
 //  * An episode that goes on from turns played before (TaskLease.prefix) is, from then on, the episode that was never cut off: the same
@@ -37,7 +37,7 @@ internal sealed partial class EpisodeActor : ReceiveActor, IWithTimers
     private readonly ILogger _log;
     private readonly EnvironmentSession _environment;
 
-    private ConstantMemoryContext _context = null!;
+    private IEpisodeContext _context = null!;
     private CarriedHistory? _history;
     private int _maxTurns;
     private int _generationFailures;
@@ -89,12 +89,14 @@ internal sealed partial class EpisodeActor : ReceiveActor, IWithTimers
         _callFailures = 0;
         _maxTurns = ready.MaxTurns;
         var prompt = _services.Tokenizer.EncodePrompt(ready.Prompt);
-        if (prompt.Length == 0 || !ConstantMemoryContext.PromptFits(prompt, _options.MaxContextTokens))
+        if (prompt.Length == 0 || !IEpisodeContext.PromptFits(prompt, _options.MaxContextTokens))
         {
             GiveUp($"The prompt has {prompt.Length} tokens; a context holds 1 to {_options.MaxContextTokens - 1}.");
             return;
         }
-        _context = new ConstantMemoryContext(prompt, _options.MaxContextTokens);
+        _context = _options.Memory == RolloutMemory.Full
+            ? new FullContext(prompt, _options.MaxContextTokens)
+            : new ConstantMemoryContext(prompt, _options.MaxContextTokens);
         if (_options.Memory == RolloutMemory.Carry)
             _history = new CarriedHistory(prompt, _options.MaxContextTokens, _options.MaxEpisodeTokens);
         if (_lease.Prefix.Count > 0 && !PlayedTurn.Prompt(_lease.Prefix[0]).SequenceEqual(prompt))
@@ -198,7 +200,9 @@ internal sealed partial class EpisodeActor : ReceiveActor, IWithTimers
 
         var (state, action) = _split;
         var information = result.End == EpisodeEnd.None ? Tokenise(result.Observation) : [];
-        var (keptState, keptAction) = ResponseTokens.Kept(state, action, _services.Environments.DiscardedEnd, _services.Tokenizer);
+        var (keptState, keptAction) = _options.Memory == RolloutMemory.Full
+            ? (state, action)
+            : ResponseTokens.Kept(state, action, _services.Environments.DiscardedEnd, _services.Tokenizer);
         if (_context.Turn < _lease.Prefix.Count)
         {
             OnReplayed(result, keptState, keptAction, information);

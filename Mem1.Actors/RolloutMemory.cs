@@ -7,4 +7,7 @@ public enum RolloutMemory
     Reencode,
     /// <summary>The kept tokens stay in the cache as they were computed and what is pruned is evicted: the <c>carry</c> layout.</summary>
     Carry,
+    /// <summary>Nothing is forgotten: every turn reads the prompt and all turns before it, whole; the <c>full</c> layout. It is there to be
+    /// compared with.</summary>
+    Full,
 }

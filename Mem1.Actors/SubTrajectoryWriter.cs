@@ -12,7 +12,7 @@ internal static class SubTrajectoryWriter
 {
     public static SubTrajectory Write(
         TaskLease lease,
-        ConstantMemoryContext context,
+        IEpisodeContext context,
         GenerationResult response,
         int[] state,
         int[] action,

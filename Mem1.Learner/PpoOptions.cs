@@ -8,7 +8,8 @@ public sealed record PpoOptions
 
     /// <summary>
     /// How trajectories are laid out for the gradient pass: segments goes with rollout.memory reencode, carry with rollout.memory carry;
-    /// paper, the rule of the method's first release, is for comparison and matches no sampler (docs/layouts.md).
+    /// full with rollout.memory full; paper, the rule of the method's first release, is for comparison and matches no sampler
+    /// (docs/layouts.md).
     /// </summary>
     public LayoutKind Layout { get; init; } = LayoutKind.Segments;
     /// <summary>gae (with a critic), grpo, rloo (both need rollout.group_size) or reinforce_plus_plus.</summary>

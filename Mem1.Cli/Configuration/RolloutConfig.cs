@@ -41,7 +41,7 @@ public sealed record RolloutConfig
     public double TopP { get; init; } = 1.0;
     /// <summary>
     /// How memory reaches the next turn: reencode reads the kept tokens again; carry keeps their keys and values as they were computed and
-    /// evicts what is pruned. It must go with ppo.layout.
+    /// evicts what is pruned; full forgets nothing, to compare with. It must go with ppo.layout.
     /// </summary>
     public RolloutMemory Memory { get; init; } = RolloutMemory.Reencode;
     /// <summary>Tokens of one response; 0 lets the worlds say (8 per objective and 10).</summary>

@@ -76,10 +76,11 @@ public sealed record RunConfig
             + "knows the worlds' words only; use new or a checkpoint folder.");
         Check(!Serial || Rollout.LocalWorker,
             "serial is on but rollout.local_worker is off: workers of other processes answer in no fixed order.");
-        Check(Rollout.Memory == RolloutMemory.Carry == (Ppo.Layout == LayoutKind.Carry),
+        Check(Rollout.Memory == RolloutMemory.Carry == (Ppo.Layout == LayoutKind.Carry)
+            && Rollout.Memory == RolloutMemory.Full == (Ppo.Layout == LayoutKind.Full),
             $"rollout.memory is {Rollout.Memory.ToString().ToLowerInvariant()} but ppo.layout is "
             + $"{Ppo.Layout.ToString().ToLowerInvariant()}: the learner would not compute what the sampler did; carry goes with carry, "
-            + "reencode with segments.");
+            + "reencode with segments, full with full.");
         Check(!(Serial && Rollout.Staleness > 0),
             $"serial is on but rollout.staleness is {Rollout.Staleness}: which weights sample a token would depend on timing; serial runs use 0.");
         Check(!(Serial && Rollout.Threads > 1), $"serial is on but rollout.threads is {Rollout.Threads}; serial runs use 1.");

@@ -152,7 +152,8 @@ internal static class DryRun
     {
         using var environment = EnvironmentSet.Open(config, (_, _) => { }, cancellationToken);
         var expert = new ExpertTrajectories(
-            environment.Factory, environment.Expert!, environment.NewTokenizer(), shape.MaxPositions, config.Rollout.MaxObservationTokens);
+            environment.Factory, environment.Expert!, environment.NewTokenizer(), shape.MaxPositions, config.Rollout.MaxObservationTokens,
+            forgets: config.Rollout.Memory != RolloutMemory.Full);
         var (least, most) = config.Environment.ObjectivesAt(1);
         var played = new List<Trajectory>();
         for (var i = 0; i < config.Rollout.EpisodesPerUpdate; i++)

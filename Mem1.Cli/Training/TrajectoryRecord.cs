@@ -98,7 +98,7 @@ internal sealed record TrajectoryRecord
                 MeanLogProb = turn.LogProbs.Length == 0 ? null : turn.LogProbs.Average(),
                 PolicyVersion = turn.PolicyVersions.Length == 0 ? null : turn.PolicyVersions.Max(),
                 StateTokens = turn.StateLength,
-                DiscardedTokens = j + 1 < t.Turns.Count
+                DiscardedTokens = j + 1 < t.Turns.Count && layout != LayoutKind.Full
                     ? turn.Generated.Length + turn.Observation.Length - t.Turns[j + 1].Context.Length
                     : 0,
                 GeneratedIds = turn.Generated,
@@ -174,11 +174,12 @@ internal sealed record TrajectoryRecord
         if (!HasTokens) throw new InvalidOperationException("The record has no tokens.");
         var turns = new List<Turn>(Turns.Count);
         int[] context = [];
+        var forgets = !string.Equals(Layout, nameof(LayoutKind.Full), StringComparison.OrdinalIgnoreCase);
         foreach (var t in Turns)
         {
             turns.Add(new Turn(context, t.GeneratedIds!, t.StateTokens, t.LogProbs!, t.PolicyVersions!, t.ObservationIds!));
             int[] all = [.. t.GeneratedIds!, .. t.ObservationIds!];
-            context = all[t.DiscardedTokens..];
+            context = forgets ? all[t.DiscardedTokens..] : [.. context, .. all];
         }
 
         _ = Enum.TryParse<EpisodeEnd>(End.Replace("_", "", StringComparison.Ordinal), ignoreCase: true, out var end);

@@ -2,6 +2,7 @@
 // changed meanwhile begins anew and says so.
 using System.Security.Cryptography;
 using System.Text;
+using Mem1.Actors;
 using Mem1.Cli.Configuration;
 using Mem1.Cli.Output;
 using Mem1.Learner;
@@ -54,7 +55,7 @@ internal sealed class WarmStart(
     {
         Cloning = config.Cloning,
         Environment = config.Environment,
-        Rollout = new RolloutConfig { MaxObservationTokens = config.Rollout.MaxObservationTokens },
+        Rollout = new RolloutConfig { MaxObservationTokens = config.Rollout.MaxObservationTokens, Memory = config.Rollout.Memory },
     }))));
 
     /// <summary>Trains a model on the expert's episodes, saving on the way.</summary>
@@ -75,7 +76,8 @@ internal sealed class WarmStart(
         var recipe = Recipe();
         using var decoder = new TorchDecoder(model.Config, model.Weights, device, config.Learner.Precision);
         var expert = new ExpertTrajectories(
-            environment.Factory, player, model.Tokenizer!, model.Config.MaxPositions, config.Rollout.MaxObservationTokens);
+            environment.Factory, player, model.Tokenizer!, model.Config.MaxPositions, config.Rollout.MaxObservationTokens,
+            forgets: config.Rollout.Memory != RolloutMemory.Full);
         var cloning = new BehaviourCloning(config.Cloning, expert, index =>
         {
             // The larger of two draws: behaviour cloning needs the longer tasks more (measured recipe).
@@ -83,7 +85,7 @@ internal sealed class WarmStart(
             var count = Math.Max(objectives(Tasks, 2 * index, range), objectives(Tasks, (2 * index) + 1, range));
             var task = environment.Training.Get(index, count, Seeds.Mix(config.Seed, Tasks));
             return (task, Seeds.Mix(config.Seed, Tasks, (ulong)index));
-        }, config.Learner.Compute());
+        }, config.Learner.Compute(), config.Rollout.Memory == RolloutMemory.Full ? new FullLayout() : null);
         var loss = cloning.Run(
             decoder, config.Seed,
             p => reporter.Progress((double)p.Step / p.Steps,

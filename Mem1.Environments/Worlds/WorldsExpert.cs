@@ -1,5 +1,5 @@
 // Invariants: an episode of the expert depends only on the task, the seed and the observations; its memory lists solved objectives
-// in question order; it always answers within one turn per objective plus one.
+// (all of them, or with RestatesMemory off the last one) in question order; it always answers within one turn per objective plus one.
 
 using Mem1.Environments.Common;
 
@@ -50,7 +50,7 @@ public sealed class WorldsExpert : IExpert
 
             bool solved = _values.Count == _asked.Length;
             var words = new List<string> { WorldsVocabulary.Think };
-            for (int k = 0; k < _values.Count; k++)
+            for (int k = _options.RestatesMemory ? 0 : Math.Max(0, _values.Count - 1); k < _values.Count; k++)
             {
                 words.AddRange(Entry(k));
                 words.Add(k == _values.Count - 1 ? WorldsVocabulary.Next : WorldsVocabulary.Separator);

@@ -81,6 +81,12 @@ public sealed record WorldsExpertOptions
     /// <summary>Searches with a random relation.</summary>
     public double SearchesWrongRelation { get; init; } = 0.12;
 
+    /// <summary>
+    /// Whether its internal state lists everything solved so far, as an agent must whose context forgets; else only what the last search
+    /// brought, which is enough where every turn stays in the context.
+    /// </summary>
+    public bool RestatesMemory { get; init; } = true;
+
     /// <summary>An expert that never errs: for measuring what a flawless run costs.</summary>
     public static WorldsExpertOptions Flawless { get; } =
         new() { AnswersEarly = 0, CopiesWrongDocument = 0, WritesUnknown = 0, SearchesWrongRelation = 0 };

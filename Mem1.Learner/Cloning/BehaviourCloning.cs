@@ -19,9 +19,13 @@ public readonly record struct CloningProgress(int Step, int Steps, double Loss, 
 /// <param name="expert">Plays and writes down.</param>
 /// <param name="tasks">The task of each episode, from 0, and the seed of everything random in it.</param>
 /// <param name="compute">What is recomputed rather than kept; nothing if not given.</param>
+/// <param name="layout">Of the passes; segments if not given. What the expert wrote down must be of its kind.</param>
 public sealed class BehaviourCloning(
-    CloningOptions options, ExpertTrajectories expert, Func<long, (EnvironmentTask Task, ulong Seed)> tasks, ComputeOptions? compute = null)
+    CloningOptions options, ExpertTrajectories expert, Func<long, (EnvironmentTask Task, ulong Seed)> tasks, ComputeOptions? compute = null,
+    ILayout? layout = null)
 {
+    private readonly ILayout _layout = layout ?? new SegmentsLayout();
+
     private readonly ComputeOptions _compute = compute ?? new ComputeOptions();
 
     // Batches are cut from a pool of this many after sorting by length: enough to pad little, few enough to stay fresh.
@@ -146,10 +150,14 @@ public sealed class BehaviourCloning(
 
         var all = turns.ToArray();
         random.Shuffle(all);
-        var chosen = all[..(PoolBatches * options.BatchTurns)];
+        // One sequence holds all turns of an episode: they are computed together, or each of them again for every other one.
+        var chosen = _layout.Kind == LayoutKind.Full ? turns[..(PoolBatches * options.BatchTurns)].ToArray() : all[..(PoolBatches * options.BatchTurns)];
         int Length(TurnReference t) => batch[t.Trajectory].Prompt.Length + batch[t.Trajectory].Turns[t.Turn].Context.Length
             + batch[t.Trajectory].Turns[t.Turn].Generated.Length;
-        var batches = chosen.OrderBy(Length).Chunk(options.BatchTurns).ToArray();
+        var ordered = _layout.Kind == LayoutKind.Full
+            ? chosen.OrderBy(t => Length(new TurnReference(t.Trajectory, batch[t.Trajectory].Turns.Count - 1))).ThenBy(t => t.Trajectory)
+            : chosen.OrderBy(Length);
+        var batches = ordered.Chunk(options.BatchTurns).ToArray();
         random.Shuffle(batches);
         foreach (var b in batches) pool.Push((batch, b));
         return (next, all.Length);
@@ -161,7 +169,7 @@ public sealed class BehaviourCloning(
         long count = turns.Sum(t => (long)batch[t.Trajectory].Turns[t.Turn].Generated.Length);
         double loss = 0;
         long padded = 0;
-        foreach (var pass in new SegmentsLayout().Split(batch, turns, options.MicroBatchTokens))
+        foreach (var pass in _layout.Split(batch, turns, options.MicroBatchTokens))
         {
             using var scope = NewDisposeScope();
             using var forward = new PolicyPass(model, pass, temperature: 1.0, _compute);

@@ -7,8 +7,15 @@ namespace Mem1.Learner;
 /// <summary>
 /// Plays the scripted expert in an environment and writes down what it did as trajectories, in the sampler's own token layout.
 /// </summary>
+/// <param name="environments">Makes its episodes.</param>
+/// <param name="expert">Plays them.</param>
+/// <param name="tokenizer">Of the model.</param>
+/// <param name="maxContextTokens">Longest context and response together.</param>
+/// <param name="maxObservationTokens">Longest observation.</param>
+/// <param name="forgets">Whether a context is the turn before alone; else all turns before, whole (layout full).</param>
 public sealed class ExpertTrajectories(
-    IEnvironmentFactory environments, IExpert expert, ITokenizer tokenizer, int maxContextTokens, int maxObservationTokens)
+    IEnvironmentFactory environments, IExpert expert, ITokenizer tokenizer, int maxContextTokens, int maxObservationTokens,
+    bool forgets = true)
 {
     /// <summary>One episode; null when it does not fit the model's context.</summary>
     public async ValueTask<Trajectory?> PlayAsync(EnvironmentTask task, ulong seed, CancellationToken cancellationToken)
@@ -38,8 +45,8 @@ public sealed class ExpertTrajectories(
                     task.Id, task.Id, prompt, turns, score.Reward, result.End, score.ExactMatch, score.F1, score.Answer, Evaluation: false);
             }
 
-            var discarded = ResponseParts.Discarded(tokenizer, generated, environments.DiscardedEnd);
-            context = [.. generated[discarded..], .. seen];
+            var discarded = forgets ? ResponseParts.Discarded(tokenizer, generated, environments.DiscardedEnd) : 0;
+            context = [.. forgets ? [] : context, .. generated[discarded..], .. seen];
             observation = result.Observation;
         }
     }

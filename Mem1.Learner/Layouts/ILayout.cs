@@ -30,6 +30,8 @@ public enum LayoutKind
     Carry,
     /// <summary>Every token once under the rule of the method's first release, for comparison: <see cref="PaperLayout"/>.</summary>
     Paper,
+    /// <summary>Every token once and nothing forgotten, for agents that keep their whole history: <see cref="FullLayout"/>.</summary>
+    Full,
 }
 
 /// <summary>
@@ -58,6 +60,7 @@ public interface ILayout
         LayoutKind.Segments => new SegmentsLayout(),
         LayoutKind.Carry => new CarryLayout(),
         LayoutKind.Paper => new PaperLayout(),
+        LayoutKind.Full => new FullLayout(),
         _ => throw new ArgumentOutOfRangeException(nameof(kind), kind, "Not a layout."),
     };
 }

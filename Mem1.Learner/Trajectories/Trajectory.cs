@@ -5,8 +5,8 @@ namespace Mem1.Learner;
 
 /// <summary>One turn of an episode, as it was sampled. All arrays are token ids or per-generated-token values.</summary>
 /// <param name="Context">
-/// What followed the prompt when the turn was generated: the turn before (generated, less what the format discards, ++ observation), or
-/// nothing.
+/// What followed the prompt when the turn was generated: the turn before (generated, less what the format discards, ++ observation), in the
+/// layout full all turns before, or nothing.
 /// </param>
 /// <param name="Generated">The tokens drawn in this turn.</param>
 /// <param name="StateLength">How many of <paramref name="Generated"/> are internal state; the rest is the action.</param>

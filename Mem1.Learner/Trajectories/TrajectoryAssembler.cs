@@ -2,7 +2,8 @@
 //  * a sub-trajectory is taken once however often it arrives: (episode, attempt, turn) decides;
 //  * turns of an episode may arrive in any order; the trajectory is complete when the turn that ends it and all before it are there;
 //  * what is assembled is consistent to the token, or it is refused with the reason: context(j) = generated(j-1) ++ observation(j-1),
-//    less the tokens at the start of generated(j-1) that the environment's format discards;
+//    less the tokens at the start of generated(j-1) that the environment's format discards; in the layout full nothing is discarded and
+//    context(j-1) comes before it;
 //  * what is assembled is within the limits: no message, whatever is in it, makes Add throw or lets an update fail later.
 using Mem1.Environments;
 using Mem1.Protocol.V1;
@@ -168,9 +169,11 @@ public sealed class TrajectoryAssembler(TrajectoryLimits limits, Func<int[], int
             if (!sub.Segments[0].Tokens.SequenceEqual(prompt))
                 return Reject(sub, "has another prompt than the episode's first turn");
             var context = sub.Segments.Skip(1).Where(s => !s.Generated).SelectMany(s => s.Tokens).ToArray();
-            int[] expected = turns.Count == 0
+            int[] expected = turns is not [.., var before]
                 ? []
-                : [.. turns[^1].Generated[(discarded?.Invoke(turns[^1].Generated) ?? 0)..], .. turns[^1].Observation];
+                : limits.Layout == LayoutKind.Full
+                    ? [.. before.Context, .. before.Generated, .. before.Observation]
+                    : [.. before.Generated[(discarded?.Invoke(before.Generated) ?? 0)..], .. before.Observation];
             if (!context.SequenceEqual(expected))
             {
                 return Reject(

@@ -18,7 +18,7 @@ public sealed record TrajectoryLimits(int VocabularySize, int MaxPositions)
     /// <summary>Why a trajectory does not fit the model under its layout, as the rest of a sentence; null when it does.</summary>
     internal string? Misfit(int prompt, IReadOnlyList<Turn> turns)
     {
-        if (Layout == LayoutKind.Segments) return null; // every turn was looked at as it came
+        if (Layout is LayoutKind.Segments or LayoutKind.Full) return null; // every turn was looked at as it came
         long all = prompt, before = 0;
         for (var j = 0; j < turns.Count; j++)
         {

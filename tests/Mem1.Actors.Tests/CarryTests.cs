@@ -104,6 +104,34 @@ public sealed class CarryTests
         Assert.All(log.Requests, r => Assert.True(r.Context.Length + r.Sampling.MaxNewTokens <= rig.Options.MaxEpisodeTokens));
     }
 
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task AnAgentThatForgetsNothingIsServedEveryTurnWhole(bool discards)
+    {
+        await using var rig = new Rig();
+        if (discards) rig.Environments.DiscardedEnd = "</think>";
+        var log = new Recording.Log();
+        Play(rig, log, turns: 4);
+        rig.Options = rig.Options with { Memory = RolloutMemory.Full };
+        await rig.StartAsync();
+        rig.Learner.Lease(FakeLearner.NewLease("a", turns: 4));
+        await rig.UntilEnded(1);
+        await rig.DrainAsync();
+
+        var turns = rig.Learner.Received.OrderBy(t => t.Turn).ToArray();
+        Assert.Equal(4, turns.Length);
+        int[] Context(SubTrajectory turn) => [.. turn.Segments.Where(s => !s.Generated).SelectMany(s => s.Tokens)];
+        for (var j = 1; j < turns.Length; j++)
+        {
+            Assert.Equal(
+                [.. Context(turns[j - 1]), .. turns[j - 1].Segments.Where(s => s.Generated).SelectMany(s => s.Tokens), .. turns[j - 1].Observation],
+                Context(turns[j]));
+        }
+
+        Assert.Equal(turns.Select(Context), log.Requests.Select(r => r.Context));
+    }
+
     [Fact]
     public void AHistoryCountsWhatIsVisibleAndWhatThereIs()
     {

@@ -50,6 +50,25 @@ public sealed class PureTests
         property.Check(Config.QuickThrowOnFailure.WithMaxTest(500));
     }
 
+    [Fact]
+    public void AFullContextHoldsEverythingInOrderAsLongAsItFits()
+    {
+        var context = new FullContext([1, 2], 12);
+        Assert.Equal([1, 2], context.ToArray());
+        context.Advance([3], [4, 5], [6]);
+        context.Advance([], [7], [8, 9]);
+        Assert.Equal([1, 2, 3, 4, 5, 6, 7, 8, 9], context.ToArray());
+        Assert.Equal((2, 3), (context.Turn, context.Room));
+        Assert.Equal(
+            [SegmentKind.Prompt, SegmentKind.InternalState, SegmentKind.Action, SegmentKind.Information, SegmentKind.Action,
+                SegmentKind.Information],
+            context.Segments.Select(s => s.Kind));
+        Assert.True(context.NextFits(1, 1));
+        Assert.False(context.NextFits(1, 2));
+        Assert.Throws<InvalidOperationException>(() => context.Advance([1], [], [2, 3]));
+        Assert.Throws<ArgumentException>(() => new FullContext([], 12));
+    }
+
     [Theory]
     [InlineData("")]
     [InlineData("0123456789")]

@@ -98,6 +98,29 @@ public sealed class BehaviourCloningTests
     }
 
     [Fact]
+    public async Task An_agent_that_forgets_nothing_is_cloned_on_its_whole_history()
+    {
+        var expert = new ExpertTrajectories(
+            new WorldsEnvironmentFactory(new WorldsOptions()), new WorldsExpert(WorldsExpertOptions.Flawless with { RestatesMemory = false }),
+            Tokenizer, 512, 256, forgets: false);
+        var episode = (await expert.PlayAsync(new WorldsTaskSource(new WorldsOptions()).Get(0, 3, 1), 9, _limit))!;
+        Assert.Equal([1, 1, 1], episode.ExactMatch);
+        for (var j = 1; j < episode.Turns.Count; j++)
+        {
+            var before = episode.Turns[j - 1];
+            Assert.Equal([.. before.Context, .. before.Generated, .. before.Observation], episode.Turns[j].Context);
+            // Nothing is said twice: what a turn takes down is one entry of three words.
+            Assert.True(episode.Turns[j].StateLength <= 8, $"a state of {episode.Turns[j].StateLength} words");
+        }
+
+        using var model = NewModel();
+        var curve = new List<CloningProgress>();
+        var options = new CloningOptions { Steps = 75, BatchTurns = 8, WarmupSteps = 5, LearningRate = 1e-2 };
+        var loss = new BehaviourCloning(options, expert, TaskOf, layout: new FullLayout()).Run(model, 1, curve.Add, _limit);
+        Assert.True(loss < 0.7 * curve[0].Loss, $"The loss went from {curve[0].Loss} to {loss}.");
+    }
+
+    [Fact]
     public async Task What_a_format_discards_of_an_experts_response_is_learnt_but_not_served_again()
     {
         var goals = ShopGoals.Make(GeneratedShop.Create(productsPerKind: 2), GoalKind.Synthetic, 1);

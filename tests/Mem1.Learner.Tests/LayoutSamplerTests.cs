@@ -1,4 +1,4 @@
-// segments and carry against the samplers they are meant for: what the learner computes is what the sampler reported; what the sampler
+// segments, carry and full against the samplers they are meant for: what the learner computes is what the sampler reported; what the sampler
 // draws depends neither on what else is in the batch nor on whether it kept an episode's cache or computed it anew.
 using Mem1.Environments;
 using Mem1.Model;
@@ -16,7 +16,7 @@ public sealed class LayoutSamplerTests
     public static TheoryData<LayoutKind, bool, int, AttentionScale> Cases()
     {
         var data = new TheoryData<LayoutKind, bool, int, AttentionScale>();
-        foreach (var kind in new[] { LayoutKind.Segments, LayoutKind.Carry })
+        foreach (var kind in new[] { LayoutKind.Segments, LayoutKind.Carry, LayoutKind.Full })
         {
             data.Add(kind, true, 0, AttentionScale.Standard);
             data.Add(kind, false, 4, AttentionScale.LogN);
@@ -189,6 +189,8 @@ public sealed class LayoutSamplerTests
 
         int[] Context(int i) => turns[i].Count == 0
             ? []
+            : kind == LayoutKind.Full
+            ? [.. turns[i][^1].Context, .. turns[i][^1].Generated, .. turns[i][^1].Observation]
             : [.. turns[i][^1].Generated[Discarded(i, turns[i].Count - 1)..], .. turns[i][^1].Observation];
 
         int Discarded(int i, int turn) => Math.Min(scripts[i].Turns[turn].Discarded, turns[i][turn].Generated.Length);

@@ -124,11 +124,11 @@ public sealed class LayoutTests
             }
         }
 
-        Assert.True(hidden > 100, "nothing was out of sight, so the test could not fail");
+        if (kind != LayoutKind.Full) Assert.True(hidden > 100, "nothing was out of sight, so the test could not fail");
         Assert.True(changed > 0.9 * reached, $"only {changed} of {reached} predictions saw a token that was said to be in their sight");
     }
 
-    [Theory, InlineData(LayoutKind.Carry), InlineData(LayoutKind.Paper)]
+    [Theory, InlineData(LayoutKind.Carry), InlineData(LayoutKind.Paper), InlineData(LayoutKind.Full)]
     public void Splitting_by_budget_covers_every_turn_once_and_changes_no_log_prob(LayoutKind kind)
     {
         var shape = TestData.Shape(rope: false, convolution: 4, AttentionScale.LogN);
@@ -154,7 +154,7 @@ public sealed class LayoutTests
         }
     }
 
-    [Theory, InlineData(LayoutKind.Segments), InlineData(LayoutKind.Carry), InlineData(LayoutKind.Paper)]
+    [Theory, InlineData(LayoutKind.Segments), InlineData(LayoutKind.Carry), InlineData(LayoutKind.Paper), InlineData(LayoutKind.Full)]
     public void Some_turns_alone_have_the_log_probs_of_all(LayoutKind kind)
     {
         var shape = TestData.Shape(rope: true, convolution: 3);
@@ -252,6 +252,10 @@ public sealed class LayoutTests
             // The prompt's last token is the first of every row (segments), or copied into the first row.
             if (at == prompt - 1) foreach (var row in kind == LayoutKind.Segments ? rows : rows[..1]) Change(row, 0);
         }
+        else if (kind == LayoutKind.Full)
+        {
+            if (at - prompt + 1 < rows[0].Length) Change(rows[0], at - prompt + 1); // one row, with the prompt's last token before it
+        }
         else
         {
             // Segments: rows come in the order of their lengths.
@@ -316,6 +320,7 @@ internal static class Rule
         {
             LayoutKind.Segments => turn[b] == -1 || turn[b] == turn[a],
             LayoutKind.Carry => turn[b] == -1 || turn[b] == turn[a] || (turn[b] == turn[a] - 1 && kept[b]),
+            LayoutKind.Full => true,
             _ when kind[a] == Q => true,
             _ when kind[a] == I => kind[b] == I && turn[b] == turn[a],
             _ => kind[b] == Q || turn[b] == turn[a] || (turn[b] == turn[a] - 1 && kind[b] != T),
@@ -323,7 +328,7 @@ internal static class Rule
 
         // The convolutions run over the prompt, in the single-copy layouts what is kept of the turn before, and the turn itself.
         IReadOnlyList<int> Before(int a) => [.. Enumerable.Range(0, a).Reverse()
-            .Where(b => turn[b] == -1 || turn[b] == turn[a] || (layout != LayoutKind.Segments && turn[b] == turn[a] - 1 && kept[b]))];
+            .Where(b => layout == LayoutKind.Full || turn[b] == -1 || turn[b] == turn[a] || (layout != LayoutKind.Segments && turn[b] == turn[a] - 1 && kept[b]))];
 
         return new DenseTrajectory(new DenseSequence([.. token], [.. position], Sees, Before), [.. turn], predictions, targets);
     }

@@ -43,6 +43,37 @@ public sealed class TrajectoryAssemblerTests
         }
     }
 
+    [Fact]
+    public void A_full_context_is_every_turn_before_and_nothing_less()
+    {
+        var random = new Random(8);
+        var short_ = TestData.Trajectory(random, 31, 4);
+        var turns = new List<Turn>();
+        int[] context = [];
+        foreach (var turn in short_.Turns)
+        {
+            turns.Add(turn with { Context = context });
+            context = [.. context, .. turn.Generated, .. turn.Observation];
+        }
+
+        var whole = short_ with { Turns = turns };
+        var full = TestData.Limits with { Layout = LayoutKind.Full };
+        Assert.Equal(turns[3].Context, Assembled(full, whole).Trajectory!.Turns[3].Context);
+        Assert.Equal(RefusalCause.Context, Assembled(full, short_).Cause);
+        Assert.Equal(RefusalCause.Context, Assembled(TestData.Limits, whole).Cause);
+
+        static AssemblyResult Assembled(TrajectoryLimits limits, Trajectory trajectory)
+        {
+            var assembler = new TrajectoryAssembler(limits, response => limits.Layout == LayoutKind.Full ? response.Length : 0);
+            return ToMessages(trajectory).Select(s =>
+            {
+                foreach (var context in s.Segments.Skip(1).Where(x => !x.Generated).ToList()) s.Segments.Remove(context);
+                s.Segments.Insert(1, new Segment { Kind = SegmentKind.Information, Tokens = { trajectory.Turns[s.Turn].Context } });
+                return assembler.Add(s, newestVersion: 0);
+            }).ToArray()[^1];
+        }
+    }
+
     /// <summary>What the environment failed at reaches the metrics; a worker cannot take any of it back.</summary>
     [Theory]
     [InlineData(3, 3)]
