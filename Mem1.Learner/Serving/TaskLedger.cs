@@ -184,16 +184,28 @@ public sealed partial class TaskLedger
     {
         while (true)
         {
+            // What has been said is heard before the count is looked at: the other way round the last word could be heard without being
+            // looked at, and the wait below would be for ever.
+            Hear();
             List<Trajectory>? consumed = null;
             lock (_lock)
             {
                 if (batch.Done == batch.Size && !Sweep(batch)) consumed = Consume(batch);
             }
 
-            while (batch.Finished.TryRead(out var finished)) progress?.Invoke(finished);
-            if (consumed is not null) return consumed;
+            if (consumed is not null)
+            {
+                Hear();
+                return consumed;
+            }
+
             var next = await batch.Finished.ReadAsync(cancellationToken).ConfigureAwait(false);
             progress?.Invoke(next);
+        }
+
+        void Hear()
+        {
+            while (batch.Finished.TryRead(out var finished)) progress?.Invoke(finished);
         }
     }
 

@@ -22,6 +22,27 @@ public sealed class TaskLedgerTests
     }
 
     [Fact]
+    public async Task A_batch_whose_last_task_ends_while_an_earlier_end_is_reported_is_taken()
+    {
+        var ledger = NewLedger();
+        var worker = new FakeWorker("w", credit: 100);
+        Join(ledger, worker);
+        var batch = ledger.Submit(Requests(3), consumedAt: null);
+        Play(ledger, worker, worker.Leases[0]);
+        var said = new List<int>();
+        var taken = await ledger.TakeAsync(
+            batch,
+            done =>
+            {
+                said.Add(done);
+                if (done < 3) Play(ledger, worker, worker.Leases[done]);
+            },
+            _limit);
+        Assert.Equal(3, taken.Count);
+        Assert.Equal([1, 2, 3], said);
+    }
+
+    [Fact]
     public async Task Leases_go_only_to_workers_with_credit_and_the_newest_weights()
     {
         long required = 7;
