@@ -29,7 +29,7 @@ internal sealed class ConstantMemoryContext : IEpisodeContext
     /// <summary>Turns played so far; the number of the turn whose context this is.</summary>
     public int Turn { get; private set; }
 
-    /// <summary>Tokens of the prompt.</summary>
+    /// <inheritdoc/>
     public int PromptLength => _prompt.Length;
 
     /// <summary>Tokens in the context.</summary>

@@ -22,6 +22,9 @@ internal sealed class FullContext : IEpisodeContext
     public int Turn { get; private set; }
 
     /// <inheritdoc/>
+    public int PromptLength => _segments[0].Tokens.Length;
+
+    /// <inheritdoc/>
     public int Room => _limit - _length;
 
     /// <inheritdoc/>

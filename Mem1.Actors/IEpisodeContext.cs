@@ -14,6 +14,9 @@ internal interface IEpisodeContext
     /// <summary>Turns played so far; the number of the turn whose context this is.</summary>
     int Turn { get; }
 
+    /// <summary>Tokens of the prompt.</summary>
+    int PromptLength { get; }
+
     /// <summary>How many tokens may be generated on the context; at least 1.</summary>
     int Room { get; }
 
