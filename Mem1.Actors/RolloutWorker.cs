@@ -6,6 +6,7 @@ using Akka.Configuration;
 using Grpc.Net.Client;
 using Mem1.Environments;
 using Mem1.Model;
+using Mem1.Protocol.Security;
 using Mem1.Protocol.V1;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
@@ -100,22 +101,19 @@ public sealed class RolloutWorker : IAsyncDisposable
             throw new RolloutWorkerException(string.Join(Environment.NewLine, problems));
 
         var telemetry = new RolloutTelemetry(options.WorkerId);
-        var channel = GrpcChannel.ForAddress(options.LearnerAddress, new GrpcChannelOptions
-        {
-            MaxReceiveMessageSize = MaxMessageBytes,
-            DisposeHttpClient = true,
-            HttpHandler = new SocketsHttpHandler
+        var (channel, invoker) = LearnerChannel.Open(
+            new Uri(options.LearnerAddress), options.Security, new GrpcChannelOptions { MaxReceiveMessageSize = MaxMessageBytes },
+            new SocketsHttpHandler
             {
                 EnableMultipleHttp2Connections = true,
                 KeepAlivePingDelay = KeepAliveDelay,
                 KeepAlivePingTimeout = KeepAliveTimeout,
-            },
-        });
+            });
         var completion = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         var services = new SupervisorServices(
             new EpisodeServices(options, environments, tokenizer, telemetry, clock, loggers),
             new UplinkServices(
-                options, new LearnerService.LearnerServiceClient(channel), weightsParser, telemetry, clock, jitter ?? new Random(),
+                options, new LearnerService.LearnerServiceClient(invoker), weightsParser, telemetry, clock, jitter ?? new Random(),
                 loggers),
             engineFactory,
             options.Serial ? SerialDispatcher : null,

@@ -1,6 +1,8 @@
 // Invariants:
 //  * Immutable; Validate reports every contradiction at once and changes nothing.
 //  * A worker started from options that validate never meets a limit that contradicts another one.
+using Mem1.Protocol.Security;
+
 namespace Mem1.Actors;
 
 /// <summary>Settings of one rollout worker.</summary>
@@ -8,6 +10,9 @@ public sealed record RolloutWorkerOptions
 {
     /// <summary>Address of the learner: an absolute http or https URI, such as http://127.0.0.1:5400.</summary>
     public required string LearnerAddress { get; init; }
+
+    /// <summary>How the worker shows the learner who it is, and whom it takes for the learner.</summary>
+    public ChannelSecurity Security { get; init; } = ChannelSecurity.None;
 
     /// <summary>Name of this worker, stable for the life of the process and unique within a run.</summary>
     public string WorkerId { get; init; } = $"{Environment.MachineName}-{Environment.ProcessId}-{Guid.NewGuid():N}";

@@ -2,6 +2,7 @@
 // the learner announces; a learner that is not there yet is waited for with back-off, one that says no is not asked again.
 using Grpc.Core;
 using Grpc.Net.Client;
+using Mem1.Protocol.Security;
 using Mem1.Protocol.V1;
 
 namespace Mem1.Actors;
@@ -29,13 +30,16 @@ public static class RunDownload
     /// <param name="workerId">Name of this worker, for the learner's words.</param>
     /// <param name="patience">How long to wait for the learner.</param>
     /// <param name="waiting">Told why an attempt failed and how long the next one waits.</param>
+    /// <param name="security">Who this worker is.</param>
     /// <param name="cancellationToken">Gives up.</param>
     /// <exception cref="RolloutWorkerException">The learner refused, sent nonsense, or did not answer in time.</exception>
     public static async Task<RunDescription> PullAsync(
-        Uri address, string workerId, TimeSpan patience, Action<string, TimeSpan> waiting, CancellationToken cancellationToken)
+        Uri address, string workerId, TimeSpan patience, Action<string, TimeSpan> waiting, ChannelSecurity security,
+        CancellationToken cancellationToken)
     {
-        using var channel = GrpcChannel.ForAddress(address, new GrpcChannelOptions { DisposeHttpClient = true });
-        var client = new LearnerService.LearnerServiceClient(channel);
+        var (channel, invoker) = LearnerChannel.Open(address, security, new GrpcChannelOptions());
+        using var ours = channel;
+        var client = new LearnerService.LearnerServiceClient(invoker);
         var backoff = new Backoff(FirstWait, LongestWait, new Random().NextDouble);
         var giveUp = DateTime.UtcNow + patience;
         while (true)
@@ -51,11 +55,11 @@ public static class RunDownload
                 if (DateTime.UtcNow + wait > giveUp)
                 {
                     throw new RolloutWorkerException(
-                        $"No learner answered at {address} within {patience.TotalSeconds:0} s ({e.Status.Detail}); check the address and that "
-                        + "mem1 learner runs there.", e);
+                        $"No learner answered at {address} within {patience.TotalSeconds:0} s ({OneLine(e)}); check the address and that "
+                        + $"mem1 learner runs there{(address.Scheme == "https" ? " and takes this worker's certificate" : " without TLS")}.", e);
                 }
 
-                waiting(e.Status.Detail, wait);
+                waiting(OneLine(e), wait);
                 await Task.Delay(wait, cancellationToken).ConfigureAwait(false);
             }
             catch (RpcException e) when (!cancellationToken.IsCancellationRequested)
@@ -68,6 +72,8 @@ public static class RunDownload
             }
         }
     }
+
+    private static string OneLine(RpcException e) => e.Status.Detail.ReplaceLineEndings(" ");
 
     private static bool IsPassing(StatusCode code) => code is
         StatusCode.Unavailable or StatusCode.DeadlineExceeded or StatusCode.Internal or StatusCode.Aborted or StatusCode.ResourceExhausted

@@ -6,6 +6,7 @@ using Mem1.Dashboard;
 using Mem1.Environments;
 using Mem1.Learner;
 using Mem1.Model.Checkpoints;
+using Mem1.Protocol.Security;
 
 namespace Mem1.Cli;
 
@@ -81,7 +82,8 @@ internal static class Program
 
     private static string? Mendable(Exception e) => e switch
     {
-        UserErrorException or DashboardException or LearnerException or DataFormatException or CheckpointException or RolloutWorkerException => e.Message,
+        UserErrorException or DashboardException or LearnerException or DataFormatException or CheckpointException or RolloutWorkerException
+            or SecurityException => e.Message,
         DllNotFoundException or TypeInitializationException { InnerException: DllNotFoundException } => (e.InnerException ?? e).Message,
         // How TorchSharp says that libtorch cannot be loaded; a trace of the paths it tried may follow.
         NotSupportedException when e.Message.Contains("libtorch", StringComparison.Ordinal) => e.Message.Split('\n')[0],

@@ -47,6 +47,7 @@ internal static class RolloutCommand
         };
         var json = new Option<bool>("--json") { Description = "One JSON object on standard output every ten seconds" };
         var health = HealthOption();
+        var security = new SecurityArguments();
         var command = new Command(
             "rollout",
             """
@@ -56,13 +57,16 @@ internal static class RolloutCommand
               ./mem1 rollout --learner 127.0.0.1:5050
               ./mem1 rollout --learner gpu-node:5050 --set rollout.threads=8 --set environment.corpus=/data/corpus.jsonl
               ./mem1 rollout --learner gpu-node:5050 --finish --grace 300     on SIGTERM finishes what it plays
+              ./mem1 rollout --learner gpu-node:5050 --token-file token --tls-ca ca.pem       docs/security.md
             """)
         {
             learner, id, set, patience, finish, grace, json, health,
         };
+        security.AddTo(command);
         command.SetAction(async (parse, cancellationToken) =>
         {
-            var address = Address(parse.GetValue(learner)!);
+            var shown = security.Client(parse);
+            var address = Address(parse.GetValue(learner)!, shown.Tls is null ? "http" : "https");
             var name = parse.GetValue(id) ?? $"{Environment.MachineName}-{Environment.ProcessId}";
             void Say(string sentence)
             {
@@ -79,12 +83,13 @@ internal static class RolloutCommand
                     address, name, TimeSpan.FromSeconds(parse.GetValue(patience)),
                     (why, wait) => Say(string.Create(
                         CultureInfo.InvariantCulture, $"no learner at {address.Authority} yet ({why}); trying again in {wait.TotalSeconds:0.0} s")),
-                    cancellationToken).ConfigureAwait(false);
+                    shown, cancellationToken).ConfigureAwait(false);
                 var (config, shape, tokenizer) = RunFiles.Open(run.Files, parse.GetValue(set) ?? []);
                 TrainCommand.Require(config);
                 using var environment = EnvironmentSet.Open(config, static (_, _) => { }, cancellationToken);
                 var worker = await Worker.StartAsync(
-                    config, shape, environment.Factory, tokenizer, address, RunFiles.Fingerprint(shape), name, run.Fingerprint, loggers).ConfigureAwait(false);
+                    config, shape, environment.Factory, tokenizer, address, RunFiles.Fingerprint(shape), name, run.Fingerprint, loggers,
+                    shown).ConfigureAwait(false);
                 await using (worker.ConfigureAwait(false))
                 {
                     Volatile.Write(ref staleness, config.Rollout.Staleness);
@@ -145,9 +150,9 @@ internal static class RolloutCommand
         + $"finished, {c.EpisodesReturned} handed back, {c.GeneratedTokens} tokens ({c.TokensPerSecond:0}/s while decoding), "
         + $"{c.Unacknowledged} turns unacknowledged");
 
-    private static Uri Address(string text)
+    private static Uri Address(string text, string scheme)
     {
-        if (Uri.TryCreate(text.Contains("://", StringComparison.Ordinal) ? text : $"http://{text}", UriKind.Absolute, out var address)
+        if (Uri.TryCreate(text.Contains("://", StringComparison.Ordinal) ? text : $"{scheme}://{text}", UriKind.Absolute, out var address)
             && address.Scheme is "http" or "https" && address.Host.Length > 0
             // A port is always said: http's own is never a learner's.
             && text.EndsWith($":{address.Port.ToString(CultureInfo.InvariantCulture)}", StringComparison.Ordinal))

@@ -56,6 +56,7 @@ internal static class TrainCommand
           ./mem1 learner                                     listens on 127.0.0.1:5050
           ./mem1 learner --listen 0.0.0.0:5050 --name big    lets other machines in
           ./mem1 rollout --learner 127.0.0.1:5050            a worker, in another terminal; as many as there are machines
+          ./mem1 learner --listen 0.0.0.0:5050 --token-file token --tls-cert cert.pem --tls-key key.pem    docs/security.md
           ./mem1 learner --resume big --listen 0.0.0.0:5050  after a stop: workers find it again by themselves
         """,
         apart: true);
@@ -163,7 +164,13 @@ internal static class TrainCommand
             config, set, name, runs, resume, updates, seed, serial, scratch, cloneOnly, quick, corpus, tasks, env, recording, replay,
             json, dryRun, learners, rank, world, rendezvous, noDashboard, dashboardPort, dashboardAddress, goOn, stay, health,
         };
-        if (apart) command.Add(listen);
+        var security = new SecurityArguments();
+        if (apart)
+        {
+            command.Add(listen);
+            security.AddTo(command);
+        }
+
         // On a thread of its own: gradient mode, dispose scopes and the count of live tensors belong to it. It must not block this one
         // either, or Ctrl-C would find nobody waiting for it.
         command.SetAction((parse, cancellationToken) => Task.Factory.StartNew(
@@ -186,6 +193,7 @@ internal static class TrainCommand
                 return LearnerRanks.Serve(own, cancellationToken);
             }
 
+            var asked = apart ? security.Server(parse) : default;
             var overrides = new List<string>();
             if (parse.GetValue(updates) is { } u) overrides.Add($"updates={u}");
             if (parse.GetValue(seed) is { } s) overrides.Add($"seed={s}");
@@ -232,7 +240,7 @@ internal static class TrainCommand
             if (folder is not null)
             {
                 using var page = DashboardCommand.Inside(reporter, folder.FullPath, dashboard);
-                return Done(new TrainRun(run, given, folder, reporter, resume: true, parse.GetValue(cloneOnly), placement).Run(cancellationToken));
+                return Done(new TrainRun(run, given, folder, reporter, resume: true, parse.GetValue(cloneOnly), asked, placement).Run(cancellationToken));
             }
 
             using var made = RunFolder.Create(runsFolder, run.Name, chosen: parse.GetValue(name) is not null);
@@ -240,7 +248,7 @@ internal static class TrainCommand
             {
                 made.WriteConfig(run);
                 using var page = DashboardCommand.Inside(reporter, made.FullPath, dashboard);
-                return Done(new TrainRun(run, given, made, reporter, resume: false, parse.GetValue(cloneOnly), placement).Run(cancellationToken));
+                return Done(new TrainRun(run, given, made, reporter, resume: false, parse.GetValue(cloneOnly), asked, placement).Run(cancellationToken));
             }
             catch
             {

@@ -3,6 +3,7 @@ using Mem1.Cli.Configuration;
 using Mem1.Environments;
 using Mem1.Learner;
 using Mem1.Model;
+using Mem1.Protocol.Security;
 using Microsoft.Extensions.Logging;
 
 namespace Mem1.Cli.Training;
@@ -17,7 +18,8 @@ internal sealed class RunSession : IDisposable
 
     public RunSession(
         RunConfig config, DecoderConfig shape, IEnvironmentFactory environments, ITokenizer tokenizer, WeightPublisher publisher,
-        long fingerprint, ILoggerFactory? loggers, CancellationToken cancellationToken)
+        long fingerprint, ILoggerFactory? loggers, CancellationToken cancellationToken,
+        (BearerToken? Token, TlsFiles? Tls) security = default)
     {
         _publisher = publisher;
         _host = LearnerHost.StartAsync(
@@ -36,6 +38,8 @@ internal sealed class RunSession : IDisposable
                 AbsenceLimit = TimeSpan.FromSeconds(config.Learner.AbsenceSeconds),
                 RunFiles = config.Rollout.LocalWorker ? new Dictionary<string, ReadOnlyMemory<byte>>() : RunFiles.Of(config, shape, tokenizer),
                 RunFingerprint = RunFiles.Fingerprint(config, tokenizer),
+                Token = security.Token,
+                Tls = security.Tls,
                 Discarded = environments.DiscardedEnd is { } tag ? response => ResponseParts.Discarded(tokenizer, response, tag) : null,
             },
             publisher, fingerprint, loggers, cancellationToken)

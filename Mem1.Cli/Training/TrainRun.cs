@@ -13,6 +13,7 @@ using Mem1.Environments;
 using Mem1.Learner;
 using Mem1.Model;
 using Mem1.Model.Checkpoints;
+using Mem1.Protocol.Security;
 using Microsoft.Extensions.Logging;
 using TorchSharp;
 
@@ -25,9 +26,11 @@ namespace Mem1.Cli.Training;
 /// <param name="reporter">Told what happens.</param>
 /// <param name="resume">Go on from the folder's newest checkpoint, if it has one.</param>
 /// <param name="cloneOnly">Stop after the warm start.</param>
+/// <param name="security">What workers of other processes must show, and what they are shown; nothing if null.</param>
 /// <param name="learners">Which learners share the updates; this process alone if not given.</param>
 internal sealed class TrainRun(
-    RunConfig config, IReadOnlySet<string> given, RunFolder folder, IRunReporter reporter, bool resume, bool cloneOnly, LearnerPlacement? learners = null)
+    RunConfig config, IReadOnlySet<string> given, RunFolder folder, IRunReporter reporter, bool resume, bool cloneOnly,
+    (BearerToken? Token, TlsFiles? Tls) security = default, LearnerPlacement? learners = null)
 {
     // How many updates the first and last means of the closing table go over.
     private const int RewardWindow = 10;
@@ -182,11 +185,16 @@ internal sealed class TrainRun(
         // Workers of other processes come and go; what is wrong with one must be seen on this side too.
         using var loggers = config.Rollout.LocalWorker ? null : Logs.ToStandardError(json: reporter.IsForMachines, LogLevel.Warning);
         using var session = new RunSession(
-            config, model.Config, environment.Factory, tokenizer, publisher, fingerprint, loggers, cancellationToken);
+            config, model.Config, environment.Factory, tokenizer, publisher, fingerprint, loggers, cancellationToken, security);
         reporter.Serving(session);
         var ledger = session.Ledger;
         if (!config.Rollout.LocalWorker)
+        {
             reporter.Note($"Waiting for workers at {session.Address.Authority}: ./mem1 rollout --learner {session.Address.Authority}");
+            if (security.Token is null && !IPAddress.IsLoopback(IPAddress.Parse(config.Learner.Address)))
+                reporter.Note("Whoever reaches this address can be a worker: set a token (--token-file, docs/security.md).");
+        }
+
         if (_from is not null && TrainingCheckpoint.LoadLedger(_from) is { } tasks) ledger.Restore(tasks);
         EvaluationResult? Evaluated(string when)
         {

@@ -4,6 +4,7 @@ using Mem1.Environments;
 using Mem1.Model;
 using Mem1.Model.Checkpoints;
 using Mem1.Model.Generation;
+using Mem1.Protocol.Security;
 using Microsoft.Extensions.Logging;
 
 namespace Mem1.Cli.Training;
@@ -24,14 +25,17 @@ internal static class Worker
     /// <param name="runFingerprint">As the learner gave it; null when the worker has everything from the learner's own process.</param>
     /// <param name="loggers">Where the worker logs; nowhere if null.</param>
     /// <param name="workerId">Its name; null for one of its own making.</param>
+    /// <param name="security">Who it is; null shows nothing.</param>
     public static Task<RolloutWorker> StartAsync(
         RunConfig config, DecoderConfig shape, IEnvironmentFactory environments, ITokenizer tokenizer, Uri learner, long fingerprint,
-        string? workerId = null, long? runFingerprint = null, ILoggerFactory? loggers = null)
+        string? workerId = null, long? runFingerprint = null, ILoggerFactory? loggers = null,
+        ChannelSecurity? security = null)
     {
         var threads = config.Serial ? 1 : config.Rollout.Threads > 0 ? config.Rollout.Threads : Environment.ProcessorCount;
         var options = new RolloutWorkerOptions
         {
             LearnerAddress = learner.ToString(),
+            Security = security ?? ChannelSecurity.None,
             MaxEpisodes = config.Rollout.MaxEpisodes,
             MaxNewTokens = shape.MaxPositions - 1,
             MaxObservationTokens = config.Rollout.MaxObservationTokens,

@@ -2,11 +2,13 @@
 // message of a worker is larger than the bound.
 using System.Net;
 using System.Net.Sockets;
+using Mem1.Protocol.Security;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
+using Microsoft.AspNetCore.Server.Kestrel.Https;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 
@@ -41,6 +43,10 @@ public sealed record LearnerHostOptions
     public long RunFingerprint { get; init; }
     /// <summary>How many versions older than the weights it trains the oldest token of a trajectory may be.</summary>
     public int Staleness { get; init; }
+    /// <summary>What callers must show; null lets anybody in who reaches the port.</summary>
+    public BearerToken? Token { get; init; }
+    /// <summary>The certificate to serve with and, where it names an authority, whose callers to let in; null serves without TLS.</summary>
+    public TlsFiles? Tls { get; init; }
 }
 
 /// <summary>The learner's gRPC server: ledger and weights behind Kestrel's HTTP/2.</summary>
@@ -52,6 +58,18 @@ public sealed class LearnerHost : IAsyncDisposable
     // A sub-trajectory takes about 3 bytes per context token and 8 per generated one, so this holds a context of millions of tokens while a
     // worker that sends rubbish cannot make the learner take in more.
     private const int MaxMessageBytes = 16 * 1024 * 1024;
+
+    // Workers hold one connection each, and a thousand workers are many; the bound is there for those that open them for nothing.
+    private const int MaxConnections = 4096;
+
+    // A worker has its stream and one download at a time.
+    private const int MaxStreams = 16;
+
+    // Method, token and a few names; Kestrel's own bound is four times that.
+    private const int MaxHeaderBytes = 8 * 1024;
+
+    // A caller that has not said who it is by then is cut off.
+    private static readonly TimeSpan HandshakeLimit = TimeSpan.FromSeconds(10);
 
     // Often enough that a lease outlives its limit by little; a pass over the open leases is cheap.
     private static readonly TimeSpan LongestExpiryInterval = TimeSpan.FromSeconds(5);
@@ -97,13 +115,32 @@ public sealed class LearnerHost : IAsyncDisposable
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
         builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>
         {
-            kestrel.Listen(bind, options.Port, listen => listen.Protocols = HttpProtocols.Http2);
+            kestrel.Listen(bind, options.Port, listen =>
+            {
+                listen.Protocols = HttpProtocols.Http2;
+                if (options.Tls is { } tls)
+                {
+                    listen.UseHttps(new TlsHandshakeCallbackOptions
+                    {
+                        OnConnection = _ => ValueTask.FromResult(tls.ServerOptions()),
+                        HandshakeTimeout = HandshakeLimit,
+                    });
+                }
+            });
             kestrel.AddServerHeader = false;
+            kestrel.Limits.MaxConcurrentConnections = MaxConnections;
+            kestrel.Limits.Http2.MaxStreamsPerConnection = MaxStreams;
+            kestrel.Limits.MaxRequestHeadersTotalSize = MaxHeaderBytes;
+            kestrel.Limits.RequestHeadersTimeout = HandshakeLimit;
         });
         builder.Services.AddRoutingCore();
         if (loggers is not null) builder.Services.AddSingleton(loggers);
         builder.Services.AddLogging();
-        builder.Services.AddGrpc(grpc => grpc.MaxReceiveMessageSize = MaxMessageBytes);
+        builder.Services.AddGrpc(grpc =>
+        {
+            grpc.MaxReceiveMessageSize = MaxMessageBytes;
+            if (options.Token is { } token) grpc.Interceptors.Add<TokenGuard>(token);
+        });
         builder.Services.AddSingleton(ledger).AddSingleton(publisher)
             .AddSingleton(new LearnerServiceOptions(modelFingerprint, options.SilenceLimit, stopping.Token, options.RunFiles, options.RunFingerprint))
             .AddSingleton<LearnerServiceImplementation>();

@@ -1,4 +1,5 @@
 using Google.Protobuf;
+using Mem1.Protocol.Security;
 using Mem1.Protocol.V1;
 
 namespace Mem1.Actors.Tests;
@@ -57,7 +58,7 @@ public sealed class RunDownloadTests
             {
                 if (waits++ == 0) learner.StartAsync().GetAwaiter().GetResult();
             },
-            TestContext.Current.CancellationToken);
+            ChannelSecurity.None, TestContext.Current.CancellationToken);
         Assert.Equal([7], files["a"]);
         Assert.True(waits >= 1);
     }
@@ -76,5 +77,5 @@ public sealed class RunDownloadTests
     }
 
     private static Task<RunDescription> PullAsync(FakeLearner learner, TimeSpan patience) =>
-        RunDownload.PullAsync(new Uri(learner.Address), "w", patience, (_, _) => { }, TestContext.Current.CancellationToken);
+        RunDownload.PullAsync(new Uri(learner.Address), "w", patience, (_, _) => { }, ChannelSecurity.None, TestContext.Current.CancellationToken);
 }

@@ -2,6 +2,7 @@
 using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
+using Mem1.Tests;
 
 namespace Mem1.Cli.Tests;
 
@@ -98,6 +99,34 @@ public sealed class NodeTests : IDisposable
         Refusals.Refused(["rollout", "--learner", at, "--set", "rollout.max_episodes=0"], "rollout.max_episodes");
         learner.Signal(Child.SigInt);
         learner.Finish().Succeeded();
+    }
+
+    [Fact]
+    public void With_a_token_and_certificates_only_the_right_worker_plays()
+    {
+        Directory.CreateDirectory(_temp["pki"]);
+        using var authority = new TestAuthority("ca", _temp["pki"]);
+        var (certificate, key) = authority.Issue("learner", TestAuthority.Server, ["127.0.0.1"]);
+        var own = authority.Issue("worker", TestAuthority.Client);
+        var (right, wrong) = (_temp["right"], _temp["wrong"]);
+        File.WriteAllText(right, new string('a', 32) + "\n");
+        File.WriteAllText(wrong, new string('b', 32));
+        var at = FreeAddress();
+        using var learner = Cli.Start(
+            "learner", "--listen", at, "--json", "--runs", _temp["runs"], "--quick", "--updates", "1", "--set", "evaluation.episodes=0",
+            "--token-file", right, "--tls-cert", certificate, "--tls-key", key, "--tls-ca", authority.Path);
+        learner.Until(() => learner.Error.Contains("Waiting for workers", StringComparison.Ordinal), "it listens");
+        string[] known = ["--tls-cert", own.Certificate, "--tls-key", own.Key, "--tls-ca", authority.Path];
+        Refusals.Refused(["rollout", "--learner", at, .. known], "refused this worker", "--token-file");
+        Refusals.Refused(["rollout", "--learner", at, .. known, "--token-file", wrong], "refused this worker", "not the learner's");
+        Refusals.Refused(["rollout", "--learner", at, "--tls-ca", authority.Path, "--token-file", right, "--wait", "0"], "No learner answered");
+        Refusals.Refused(["rollout", "--learner", at, "--token-file", right, "--wait", "0"], "No learner answered");
+        Refusals.Refused(["rollout", "--learner", at, "--token-file", _temp["none"]], "token file", "cannot be read");
+        Refusals.Refused(["learner", "--tls-ca", authority.Path], "--tls-cert");
+        using var worker = Cli.Start(["rollout", "--learner", at, .. known, "--token-file", right]);
+        learner.Finish().Succeeded();
+        Assert.DoesNotContain("aaaaaaaa", learner.Error + learner.Out + worker.Finish().Succeeded().Error, StringComparison.Ordinal);
+        Assert.Single(Runs.Metrics(Run));
     }
 
     [Fact]

@@ -1,5 +1,6 @@
 using Grpc.Core;
 using Grpc.Net.Client;
+using Mem1.Protocol.Security;
 using Mem1.Protocol.V1;
 
 namespace Mem1.Learner.Tests;
@@ -13,19 +14,20 @@ internal sealed class Peer : IDisposable
     private readonly Queue<LearnerMessage> _unread = new();
     private readonly CancellationToken _limit;
 
-    public Peer(LearnerHost host, CancellationToken limit)
+    public Peer(LearnerHost host, CancellationToken limit, ChannelSecurity? security = null)
     {
         _limit = limit;
-        _channel = GrpcChannel.ForAddress(host.Address);
-        _client = new LearnerService.LearnerServiceClient(_channel);
+        (_channel, var invoker) = LearnerChannel.Open(host.Address, security ?? ChannelSecurity.None, new GrpcChannelOptions());
+        _client = new LearnerService.LearnerServiceClient(invoker);
         _call = _client.Connect(cancellationToken: limit);
     }
 
     public Welcome Welcome { get; private set; } = new();
 
-    public static async Task<Peer> JoinAsync(LearnerHost host, string id, int maxEpisodes, CancellationToken limit)
+    public static async Task<Peer> JoinAsync(
+        LearnerHost host, string id, int maxEpisodes, CancellationToken limit, ChannelSecurity? security = null)
     {
-        var peer = new Peer(host, limit);
+        var peer = new Peer(host, limit, security);
         await peer.SendAsync(new WorkerMessage { Hello = new Hello { WorkerId = id, ProtocolVersion = 1, MaxEpisodes = maxEpisodes } });
         peer.Welcome = (await peer.NextAsync(LearnerMessage.BodyOneofCase.Welcome)).Welcome;
         return peer;
