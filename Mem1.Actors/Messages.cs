@@ -106,6 +106,12 @@ internal sealed record Drain(string Reason);
 /// <summary>Leave at once: running episodes are handed back.</summary>
 internal sealed record StopNow(string Reason);
 
+/// <summary>Somebody wants the child of that name to begin anew.</summary>
+internal sealed record RestartChild(string Name, string Reason);
+
+/// <summary>To the policy or the uplink: fail, so that the supervisor restarts you.</summary>
+internal sealed record BeginAnew(string Reason);
+
 /// <summary>To the uplink: grant no more credit.</summary>
 internal sealed record StopLeasing
 {

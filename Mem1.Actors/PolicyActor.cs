@@ -66,6 +66,7 @@ internal sealed partial class PolicyActor : ReceiveActor
                 _engine?.Release(episode);
         });
         Receive<SwapWeights>(OnSwapWeights);
+        Receive<BeginAnew>(anew => throw new RestartRequestedException(anew.Reason));
     }
 
     private void OnGenerate(Generate request)

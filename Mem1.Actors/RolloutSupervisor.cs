@@ -55,6 +55,7 @@ internal sealed partial class RolloutSupervisor : ReceiveActor, IWithTimers
         Receive<PauseEpisodes>(_ => _pausing = true);
         Receive<ResumeEpisodes>(_ => OnResume());
 
+        Receive<RestartChild>(OnRestart);
         Receive<Drain>(drain => OnLeave(drain.Reason, stopEpisodes: false));
         Receive<StopNow>(stop => OnLeave(stop.Reason, stopEpisodes: true));
         Receive<PatienceOver>(_ => OnPatienceOver());
@@ -176,6 +177,17 @@ internal sealed partial class RolloutSupervisor : ReceiveActor, IWithTimers
         LogCrashed(_log, cause, role, child.Path.Name);
         if (_episodes.TryGetValue(child, out var episode))
             episode.ReturnReason ??= $"The episode crashed with {Innermost(cause)}";
+    }
+
+    private void OnRestart(RestartChild asked)
+    {
+        var child = Context.Child(asked.Name);
+        if (child.IsNobody())
+            return;
+        if (_episodes.TryGetValue(child, out var episode))
+            StopEpisode(child, episode, asked.Reason);
+        else if (child.Equals(_policy) || child.Equals(_uplink))
+            child.Tell(new BeginAnew(asked.Reason));
     }
 
     private static string Innermost(Exception? cause)

@@ -54,3 +54,6 @@ internal sealed class RolloutSupervision(int maxRestarts, TimeSpan window, Actio
         _ => Directive.Restart,
     };
 }
+
+/// <summary>An actor fails because somebody asked for it; its supervisor restarts it like after any other failure.</summary>
+internal sealed class RestartRequestedException(string reason) : Exception(reason);

@@ -99,6 +99,7 @@ internal sealed partial class UplinkActor : ReceiveActor, IWithTimers
         Receive<StopLeasing>(_ => _memory.Leaving = true);
         Receive<LeaveLearner>(OnLeave);
         Receive<UplinkTick>(OnTick);
+        Receive<BeginAnew>(anew => throw new RestartRequestedException(anew.Reason));
     }
 
     public ITimerScheduler Timers { get; set; } = null!;
@@ -143,6 +144,9 @@ internal sealed partial class UplinkActor : ReceiveActor, IWithTimers
                 break;
             case LearnerMessage.BodyOneofCase.Drain:
                 Context.Parent.Tell(new Drain(message.Drain.Reason));
+                break;
+            case LearnerMessage.BodyOneofCase.RestartActor:
+                Context.Parent.Tell(new RestartChild(message.RestartActor.Name, message.RestartActor.Reason));
                 break;
         }
     }

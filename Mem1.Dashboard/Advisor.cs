@@ -42,7 +42,16 @@ internal static class Advisor
             Training(m, found);
             return 0;
         });
-        if (model.Source == RunSource.Live) Stalled(model, now, found);
+        if (model.Live is { Paused: true, Ledger: var tasks })
+        {
+            found.Add(new(EventLevel.Info, "paused", "The run is paused: no task is handed out and no update begins until it is resumed.",
+                F($"{tasks.Leased} episodes are still played, {tasks.Pending} tasks wait")));
+        }
+        else if (model.Source == RunSource.Live)
+        {
+            Stalled(model, now, found);
+        }
+
         if (model.Live is { } live) Distributed(live, found);
         return [.. found.OrderByDescending(a => a.Level)];
     }

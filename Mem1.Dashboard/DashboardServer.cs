@@ -1,14 +1,11 @@
 // Keeps: listens on loopback unless told otherwise and answers only requests that name it by an address or localhost, so that no web page
-// can reach it through a name of its own; answers nothing but GET; every answer carries the content security policy; a failure in here
-// never reaches the training.
+// can reach it through a name of its own; a failure in here never reaches the training.
 using System.Net;
 using System.Net.Sockets;
-using System.Text;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
-using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
@@ -31,6 +28,10 @@ public sealed record DashboardOptions
     public ILiveSource? Live { get; init; }
     /// <summary>What the training in this process says.</summary>
     public TelemetryQueue? Telemetry { get; init; }
+    /// <summary>What commands act on; null for a dashboard that only looks.</summary>
+    public ICommandTarget? Commands { get; init; }
+    /// <summary>What commands need; null for a dashboard that only looks.</summary>
+    public CommandToken? Token { get; init; }
     /// <summary>How many events wait for one browser.</summary>
     internal int EventCapacity { get; init; } = EventHub.StandardCapacity;
 }
@@ -85,15 +86,15 @@ public sealed class DashboardServer : IAsyncDisposable
         {
             kestrel.Listen(bind, options.Port, listen => listen.Protocols = HttpProtocols.Http1);
             kestrel.AddServerHeader = false;
-            kestrel.Limits.MaxRequestBodySize = 0; // nothing is posted here
+            kestrel.Limits.MaxRequestBodySize = DashboardWeb.MaxBody;
         });
         builder.Services.AddRoutingCore();
         builder.Services.AddLogging();
         var application = builder.Build();
-        application.Use(Guard);
-        application.UseRouting();
-        var api = new DashboardApi(model, hub, options.Telemetry, stopping.Token, KeepAlive);
-        api.Map(application);
+        var desk = new CommandDesk(
+            options.Commands, options.Token, options.Folder is { } run ? new AuditLog(run) : null, TimeProvider.System, stopping.Token);
+        var api = new LocalBackend(model, hub, options.Telemetry, desk);
+        new DashboardWeb(api, stopping.Token, KeepAlive).Map(application);
         try
         {
             await application.StartAsync(cancellationToken).ConfigureAwait(false);
@@ -124,31 +125,5 @@ public sealed class DashboardServer : IAsyncDisposable
         await _application.StopAsync(limit.Token).ConfigureAwait(false);
         await _application.DisposeAsync().ConfigureAwait(false);
         _stopping.Dispose();
-    }
-
-    private static async Task Guard(HttpContext context, RequestDelegate next)
-    {
-        var headers = context.Response.Headers;
-        headers.ContentSecurityPolicy = ContentSecurityPolicy;
-        headers.XContentTypeOptions = "nosniff";
-        headers["Referrer-Policy"] = "no-referrer";
-        headers["Cross-Origin-Resource-Policy"] = "same-origin";
-        headers.CacheControl = "no-store";
-        var host = context.Request.Host.Host.Trim('[', ']');
-        if (!IPAddress.TryParse(host, out _) && !host.Equals("localhost", StringComparison.OrdinalIgnoreCase))
-        {
-            context.Response.StatusCode = StatusCodes.Status421MisdirectedRequest;
-            await context.Response.WriteAsync("Ask for this by its address or localhost.", Encoding.UTF8).ConfigureAwait(false);
-            return;
-        }
-
-        if (!HttpMethods.IsGet(context.Request.Method) && !HttpMethods.IsHead(context.Request.Method))
-        {
-            context.Response.StatusCode = StatusCodes.Status405MethodNotAllowed;
-            headers.Allow = "GET";
-            return;
-        }
-
-        await next(context).ConfigureAwait(false);
     }
 }

@@ -51,8 +51,6 @@ internal sealed class EventHub(int capacity = EventHub.StandardCapacity)
 
         private long _dropped;
 
-        public ChannelReader<ServerEvent> Queue => _queue.Reader;
-
         /// <summary>Events this client has lost.</summary>
         public long Dropped => Volatile.Read(ref _dropped);
 
@@ -61,6 +59,35 @@ internal sealed class EventHub(int capacity = EventHub.StandardCapacity)
             if (_queue.Writer.TryWrite(e)) return true;
             Interlocked.Increment(ref _dropped);
             return false;
+        }
+
+        /// <summary>
+        /// Gives what comes, one after the other: null when nothing came for a while, and what was lost as an event of its own.
+        /// </summary>
+        public async Task ReadAsync(TimeSpan keepAlive, Func<ServerEvent?, Task> write, CancellationToken cancellationToken)
+        {
+            long told = 0;
+            while (true)
+            {
+                using var patience = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+                patience.CancelAfter(keepAlive);
+                try
+                {
+                    await _queue.Reader.WaitToReadAsync(patience.Token).ConfigureAwait(false);
+                }
+                catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
+                {
+                    await write(null).ConfigureAwait(false);
+                    continue;
+                }
+
+                while (_queue.Reader.TryRead(out var e)) await write(e).ConfigureAwait(false);
+                if (Dropped is var lost && lost > told)
+                {
+                    told = lost;
+                    await write(new ServerEvent("dropped", Json.Write(new { Count = lost }))).ConfigureAwait(false);
+                }
+            }
         }
 
         public void Dispose() => hub._clients.TryRemove(this, out _);

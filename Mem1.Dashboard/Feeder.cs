@@ -2,7 +2,7 @@
 namespace Mem1.Dashboard;
 
 /// <summary>Feeds the model and the browsers.</summary>
-internal sealed class Feeder(RunModel model, EventHub hub, IRunFeed feed, ILiveSource? live, TelemetryQueue? telemetry, DashboardApi api)
+internal sealed class Feeder(RunModel model, EventHub hub, IRunFeed feed, ILiveSource? live, TelemetryQueue? telemetry, LocalBackend api)
 {
     private readonly HashSet<string> _workers = new(StringComparer.Ordinal);
     private readonly HashSet<string> _failed = new(StringComparer.Ordinal);
@@ -49,7 +49,8 @@ internal sealed class Feeder(RunModel model, EventHub hub, IRunFeed feed, ILiveS
             {
                 if (_announce) hub.Publish("trajectory", Json.Write(summary));
             },
-            () => hub.Publish("restart", "{}"));
+            () => hub.Publish("restart", "{}"),
+            Log);
         // What was there before is fetched, not told line by line.
         if (whole && !_announce)
         {

@@ -16,6 +16,10 @@ public sealed record LiveSnapshot
     public long PolicyVersion { get; init; }
     /// <summary>How many versions old the oldest token of a batch may be; 0 is synchronous.</summary>
     public int StalenessBound { get; init; }
+    /// <summary>Whether somebody has paused the run.</summary>
+    public bool Paused { get; init; }
+    /// <summary>How many episodes may be played at once over all workers; null for as many as they take.</summary>
+    public int? ConcurrencyLimit { get; init; }
     /// <summary>Where workers find the learner.</summary>
     public string LearnerAddress { get; init; } = "";
     /// <summary>Tasks by state.</summary>

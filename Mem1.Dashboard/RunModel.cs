@@ -26,7 +26,11 @@ public enum RunSource
 /// <param name="ExactMatch">Share of them answered exactly.</param>
 /// <param name="PeakTokens">The longest prompt + context + generated.</param>
 internal sealed record TrajectorySummary(
-    long Index, long Update, string EpisodeId, double Reward, string End, int Turns, int Objectives, double ExactMatch, int PeakTokens);
+    long Index, long Update, string EpisodeId, double Reward, string End, int Turns, int Objectives, double ExactMatch, int PeakTokens)
+{
+    /// <summary>Whether it was played again on command, and not trained on; the update is then the last one done before.</summary>
+    public bool Replay { get; init; }
+}
 
 /// <summary>An event with its number.</summary>
 internal sealed record LoggedEvent(long Index, DateTimeOffset Time, string Level, string Kind, string Text, string Actor, string Episode);
@@ -103,13 +107,21 @@ public sealed class RunModel(string name, RunSource source)
 
     /// <param name="line">A line of trajectories.jsonl.</param>
     /// <param name="read">Reads the line again; null when it is gone.</param>
-    internal TrajectorySummary? AddTrajectory(string line, Func<string?> read)
+    /// <param name="replay">Whether it is a line of replays.jsonl.</param>
+    internal TrajectorySummary? AddTrajectory(string line, Func<string?> read, bool replay = false)
     {
         if (Summarise(line) is not { } summary) return null;
+        summary = summary with { Replay = replay };
         lock (_lock)
         {
-            // Done again after a resume from an earlier checkpoint.
-            while (_trajectories.Last is { } last && last.Value.Summary.Update > summary.Update) _trajectories.RemoveLast();
+            // Done again after a resume from an earlier checkpoint. Replays belong to no update.
+            for (var node = _trajectories.Last; !replay && node is not null && (node.Value.Summary.Replay || node.Value.Summary.Update > summary.Update);)
+            {
+                var before = node.Previous;
+                if (!node.Value.Summary.Replay) _trajectories.Remove(node);
+                node = before;
+            }
+
             if (_trajectories.Count == MaxTrajectories)
             {
                 _trajectories.RemoveFirst();

@@ -8,19 +8,28 @@ internal interface IRunFeed
 {
     /// <summary>Takes what is new and tells about it.</summary>
     /// <returns>Whether everything there was has been read.</returns>
-    bool Poll(RunModel model, Action<IReadOnlyDictionary<string, double>> metrics, Action<TrajectorySummary> trajectory, Action restarted);
+    bool Poll(
+        RunModel model, Action<IReadOnlyDictionary<string, double>> metrics, Action<TrajectorySummary> trajectory, Action restarted,
+        Action<TelemetryEvent> log);
 }
 
 /// <summary>A run's folder.</summary>
 internal sealed class FolderFeed(string folder) : IRunFeed
 {
+    // Episodes that were played again on command: lines like those of trajectories.jsonl.
+    private const string ReplaysName = "replays.jsonl";
+
     private readonly string _trajectories = Path.Combine(folder, "trajectories.jsonl");
+    private readonly string _replays = Path.Combine(folder, ReplaysName);
     private readonly LineFollower _metricsFile = new(Path.Combine(folder, "metrics.jsonl"));
     private readonly LineFollower _trajectoriesFile = new(Path.Combine(folder, "trajectories.jsonl"));
+    private readonly LineFollower _replaysFile = new(Path.Combine(folder, ReplaysName));
+    private readonly LineFollower _auditFile = new(Path.Combine(folder, AuditLog.FileName));
     private bool _first = true;
 
     public bool Poll(
-        RunModel model, Action<IReadOnlyDictionary<string, double>> metrics, Action<TrajectorySummary> trajectory, Action restarted)
+        RunModel model, Action<IReadOnlyDictionary<string, double>> metrics, Action<TrajectorySummary> trajectory, Action restarted,
+        Action<TelemetryEvent> log)
     {
         model.Config = ReadText("config.yaml") ?? model.Config;
         model.Evaluation = ReadText("evaluation.json");
@@ -43,6 +52,19 @@ internal sealed class FolderFeed(string folder) : IRunFeed
             (line, offset, length) =>
             {
                 if (model.AddTrajectory(line, () => LineFollower.Read(_trajectories, offset, length)) is { } summary) trajectory(summary);
+            });
+        // These two are only ever appended to.
+        more |= _replaysFile.Poll(
+            static () => { },
+            (line, offset, length) =>
+            {
+                if (model.AddTrajectory(line, () => LineFollower.Read(_replays, offset, length), replay: true) is { } summary) trajectory(summary);
+            });
+        more |= _auditFile.Poll(
+            static () => { },
+            (line, _, _) =>
+            {
+                if (AuditLog.Parse(line) is { } record) log(record.ToEvent());
             });
         if (!more) _first = false;
         return !more;
@@ -68,7 +90,8 @@ internal sealed class DemoFeed : IRunFeed
     private bool _done;
 
     public bool Poll(
-        RunModel model, Action<IReadOnlyDictionary<string, double>> metrics, Action<TrajectorySummary> trajectory, Action restarted)
+        RunModel model, Action<IReadOnlyDictionary<string, double>> metrics, Action<TrajectorySummary> trajectory, Action restarted,
+        Action<TelemetryEvent> log)
     {
         if (_done) return true;
         _done = true;
@@ -77,7 +100,7 @@ internal sealed class DemoFeed : IRunFeed
         foreach (var line in Lines("metrics.jsonl")) model.AddMetrics(line, fresh: false);
         foreach (var line in Lines("trajectories.jsonl")) model.AddTrajectory(line, () => line);
         if (Text("live.json") is { } live) model.Live = Json.Read<LiveSnapshot>(live);
-        foreach (var line in Lines("events.jsonl")) model.Log(Json.Read<TelemetryEvent>(line)!);
+        foreach (var line in Lines("events.jsonl")) log(Json.Read<TelemetryEvent>(line)!);
         model.Progress = new ProgressState("finished", 1, "", DateTimeOffset.UtcNow);
         return true;
     }

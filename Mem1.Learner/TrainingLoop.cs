@@ -5,6 +5,7 @@
 //  * the trajectories of a batch are consumed in the order their tasks were asked for, so timing never changes a result;
 //  * an update is whole or not at all: cancellation is looked at between updates and while sampling; what is sampled by then stays in the
 //    ledger, for a checkpoint to keep;
+//  * what is asked of the loop through its control is done where no batch is half taken, and a paused loop takes none;
 //  * everything native lives and dies on the calling thread.
 using System.Diagnostics;
 using TorchSharp;
@@ -26,6 +27,8 @@ public sealed record TrainingLoopOptions
     /// Share of all tasks that may be quarantined before the run stops: more than that is a broken environment, not bad luck.
     /// </summary>
     public double QuarantineQuota { get; init; } = 0.05;
+    /// <summary>Through which others pause the loop and have something done between updates; null for nobody.</summary>
+    public LoopControl? Control { get; init; }
 }
 
 /// <summary>Sample, learn, publish; again.</summary>
@@ -40,6 +43,19 @@ public sealed class TrainingLoop(TaskLedger ledger, WeightPublisher publisher, P
     /// <returns>The last update done; first - 1 if none.</returns>
     /// <exception cref="LearnerException">The quarantine quota is exceeded, or every task of a batch failed.</exception>
     public long Run(long first, long last, CancellationToken cancellationToken)
+    {
+        options.Control?.Open();
+        try
+        {
+            return RunUpdates(first, last, cancellationToken);
+        }
+        finally
+        {
+            options.Control?.Close();
+        }
+    }
+
+    private long RunUpdates(long first, long last, CancellationToken cancellationToken)
     {
         var ahead = new Queue<LedgerBatch>(); // of this update and the next ones, as far as the bound allows
         for (var update = first; update <= last; update++)
@@ -130,7 +146,7 @@ public sealed class TrainingLoop(TaskLedger ledger, WeightPublisher publisher, P
     private IReadOnlyList<Trajectory> Take(LedgerBatch waiting, CancellationToken cancellationToken)
     {
         Action<int>? progress = options.Sampling is { } report ? done => report(done, waiting.Size) : null;
-        var batch = ledger.TakeAsync(waiting, progress, cancellationToken).GetAwaiter().GetResult();
+        var batch = TakeOrServe(waiting, progress, cancellationToken);
         var counts = ledger.Counts;
         if (batch.Count == 0 || counts.Quarantined > options.QuarantineQuota * Math.Max(counts.Total, waiting.Size))
         {
@@ -141,5 +157,24 @@ public sealed class TrainingLoop(TaskLedger ledger, WeightPublisher publisher, P
         }
 
         return batch;
+    }
+
+    /// <summary>Waits for a batch, and does meanwhile what is asked of the loop: the batch stays in the ledger, untouched.</summary>
+    private IReadOnlyList<Trajectory> TakeOrServe(LedgerBatch waiting, Action<int>? progress, CancellationToken cancellationToken)
+    {
+        while (true)
+        {
+            options.Control?.Serve(cancellationToken);
+            using var interrupted = CancellationTokenSource.CreateLinkedTokenSource(
+                cancellationToken, options.Control?.Changed ?? CancellationToken.None);
+            try
+            {
+                return ledger.TakeAsync(waiting, progress, interrupted.Token).GetAwaiter().GetResult();
+            }
+            catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
+            {
+                // Somebody asks for something.
+            }
+        }
     }
 }

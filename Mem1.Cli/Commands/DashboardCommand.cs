@@ -7,6 +7,9 @@ namespace Mem1.Cli.Commands;
 /// <summary><c>mem1 dashboard</c>: looks at a run from its folder, or at a recorded one.</summary>
 internal static class DashboardCommand
 {
+    /// <summary>Environment variable that holds the token of commands.</summary>
+    internal const string TokenVariable = "MEM1_DASHBOARD_TOKEN";
+
     public static Command Create()
     {
         var run = new Option<DirectoryInfo?>("--run")
@@ -79,11 +82,15 @@ internal static class DashboardCommand
     /// <param name="reporter">Of the run.</param>
     /// <param name="folder">Of the run.</param>
     /// <param name="at">Address and port; null for no dashboard.</param>
-    internal static IDisposable? Inside(DashboardReporter reporter, string folder, (string Address, int Port)? at)
+    /// <param name="tokenFile">Where the token of commands is; null to take <see cref="TokenVariable"/> or make one.</param>
+    /// <exception cref="UserErrorException">The token that was given is none.</exception>
+    internal static IDisposable? Inside(DashboardReporter reporter, string folder, (string Address, int Port)? at, FileInfo? tokenFile)
     {
         if (at is not { } wanted) return null;
+        var chosen = Chosen(tokenFile);
         try
         {
+            var (token, where) = chosen ?? CommandToken.Generate(folder);
             var server = DashboardServer.StartAsync(
                 new DashboardOptions
                 {
@@ -92,16 +99,44 @@ internal static class DashboardCommand
                     Port = wanted.Port,
                     Live = reporter,
                     Telemetry = reporter.Telemetry,
+                    Commands = reporter.Commands,
+                    Token = token,
                 },
                 CancellationToken.None)
                 .GetAwaiter().GetResult();
-            reporter.Note($"Dashboard: {server.Address}");
+            reporter.Note($"Dashboard: {server.Address} (for commands it asks for the token in {where})");
             return new Running(server);
         }
         catch (DashboardException e)
         {
             reporter.Note($"{e.Message.TrimEnd('.')} with --dashboard-port, or --no-dashboard. The training goes on without it.");
             return null;
+        }
+    }
+
+    /// <summary>The option for the file of the token that commands need.</summary>
+    internal static Option<FileInfo?> TokenOption() => new("--dashboard-token-file")
+    {
+        Description = $"File with the token that the dashboard's commands need; {TokenVariable} says it too, else one is made in the run's folder",
+        HelpName = "FILE",
+    };
+
+    /// <summary>The token the user chose, and where it stands; null if there is none.</summary>
+    private static (CommandToken Token, string Where)? Chosen(FileInfo? file)
+    {
+        try
+        {
+            if (file is not null) return (CommandToken.Of(File.ReadAllText(file.FullName), file.FullName), file.FullName);
+            return Environment.GetEnvironmentVariable(TokenVariable) is { Length: > 0 } given
+                ? (CommandToken.Of(given, TokenVariable), TokenVariable) : null;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new UserErrorException($"the token file {file!.FullName} cannot be read ({e.Message.TrimEnd('.')}).", e);
+        }
+        catch (DashboardException e)
+        {
+            throw new UserErrorException(e.Message, e);
         }
     }
 

@@ -137,6 +137,7 @@ internal static class TrainCommand
         var noDashboard = new Option<bool>("--no-dashboard") { Description = "No dashboard" };
         var dashboardPort = DashboardCommand.PortOption("--dashboard-port");
         var dashboardAddress = DashboardCommand.AddressOption("--dashboard-address");
+        var dashboardToken = DashboardCommand.TokenOption();
         var learners = new Option<int?>("--learners")
         {
             Description = "Learner processes on this machine that share every update",
@@ -162,7 +163,8 @@ internal static class TrainCommand
         var command = new Command(commandName, description)
         {
             config, set, name, runs, resume, updates, seed, serial, scratch, cloneOnly, quick, corpus, tasks, env, recording, replay,
-            json, dryRun, learners, rank, world, rendezvous, noDashboard, dashboardPort, dashboardAddress, goOn, stay, health,
+            json, dryRun, learners, rank, world, rendezvous, noDashboard, dashboardPort, dashboardAddress, dashboardToken, goOn, stay,
+            health,
         };
         var security = new SecurityArguments();
         if (apart)
@@ -239,7 +241,7 @@ internal static class TrainCommand
                 ? null : (parse.GetValue(dashboardAddress)!, parse.GetValue(dashboardPort));
             if (folder is not null)
             {
-                using var page = DashboardCommand.Inside(reporter, folder.FullPath, dashboard);
+                using var page = DashboardCommand.Inside(reporter, folder.FullPath, dashboard, parse.GetValue(dashboardToken));
                 return Done(new TrainRun(run, given, folder, reporter, resume: true, parse.GetValue(cloneOnly), asked, placement).Run(cancellationToken));
             }
 
@@ -247,7 +249,7 @@ internal static class TrainCommand
             try
             {
                 made.WriteConfig(run);
-                using var page = DashboardCommand.Inside(reporter, made.FullPath, dashboard);
+                using var page = DashboardCommand.Inside(reporter, made.FullPath, dashboard, parse.GetValue(dashboardToken));
                 return Done(new TrainRun(run, given, made, reporter, resume: false, parse.GetValue(cloneOnly), asked, placement).Run(cancellationToken));
             }
             catch

@@ -14,12 +14,16 @@ internal sealed class DashboardReporter(IRunReporter inner) : IRunReporter, ILiv
     private const int MaxEpisodes = 256, MaxQuarantined = 100;
 
     private volatile RunSession? _session;
+    private RunCommands? _commands;
 
     /// <summary>What the dashboard reads.</summary>
     public TelemetryQueue Telemetry { get; } = new();
 
     /// <summary>Where other nodes' actors are reported; they are shown with those of this process.</summary>
     public NodeActors Nodes { get; } = new();
+
+    /// <summary>What the dashboard's commands act on.</summary>
+    public ICommandTarget Commands => _commands ??= new RunCommands(() => _session, Snapshot, Telemetry.Log);
 
     public bool IsForMachines => inner.IsForMachines;
 
@@ -84,6 +88,8 @@ internal sealed class DashboardReporter(IRunReporter inner) : IRunReporter, ILiv
         {
             PolicyVersion = session.PolicyVersion,
             StalenessBound = session.Ledger.Staleness,
+            Paused = session.Control.Paused,
+            ConcurrencyLimit = session.Ledger.ConcurrencyLimit,
             LearnerAddress = session.Address.Authority,
             Ledger = new LedgerState
             {

@@ -17,6 +17,9 @@ internal interface IRunReporter : IDisposable
     /// <summary>A phase begins ("cloning", "evaluating", ...).</summary>
     void Phase(string what);
 
+    /// <summary>The learner is about to listen; whoever has more to serve at its port adds it.</summary>
+    LearnerHostOptions Hosting(LearnerHostOptions options) => options;
+
     /// <summary>The learner serves; the session may be looked at from any thread, also after its end.</summary>
     void Serving(RunSession session)
     {

@@ -25,6 +25,7 @@ internal sealed class RunFolder : IDisposable
 
     private readonly FileStream _lock;
     private readonly bool _madeRuns;
+    private readonly Lock _replays = new();
 
     private RunFolder(string path, FileStream @lock, bool madeRuns) => (FullPath, _lock, _madeRuns) = (path, @lock, madeRuns);
 
@@ -119,6 +120,12 @@ internal sealed class RunFolder : IDisposable
     {
         using var writer = File.AppendText(TrajectoriesPath);
         foreach (var t in trajectories) writer.WriteLine(t.ToJson());
+    }
+
+    /// <summary>Writes an episode that was played again on command. Called from several threads.</summary>
+    public void AppendReplay(TrajectoryRecord replay)
+    {
+        lock (_replays) File.AppendAllText(Path.Combine(FullPath, "replays.jsonl"), replay.ToJson() + "\n");
     }
 
     /// <summary>Keeps a step that diverged, with the model as it was: what <c>mem1 replay</c> reads.</summary>

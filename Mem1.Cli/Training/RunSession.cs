@@ -12,42 +12,49 @@ namespace Mem1.Cli.Training;
 internal sealed class RunSession : IDisposable
 {
     private readonly LearnerHost _host;
-    private readonly RolloutWorker? _worker;
+    private readonly Func<Task<RolloutWorker>>? _startWorker;
     private readonly WeightPublisher _publisher;
     private readonly CancellationTokenSource _ended;
+    private readonly SemaphoreSlim _oneAtATime = new(1); // who replaces the worker, or disposes of it
+    private volatile RolloutWorker? _worker;
+    private volatile bool _replacing;
+    private bool _disposed;
 
+    /// <summary>Starts both; <c>hosting</c> says what else the learner is to serve.</summary>
     public RunSession(
         RunConfig config, DecoderConfig shape, IEnvironmentFactory environments, ITokenizer tokenizer, WeightPublisher publisher,
         long fingerprint, ILoggerFactory? loggers, CancellationToken cancellationToken,
-        (BearerToken? Token, TlsFiles? Tls) security = default)
+        (BearerToken? Token, TlsFiles? Tls) security = default, Func<LearnerHostOptions, LearnerHostOptions>? hosting = null)
     {
         _publisher = publisher;
-        _host = LearnerHost.StartAsync(
-            new LearnerHostOptions
+        var options = new LearnerHostOptions
+        {
+            Limits = new TrajectoryLimits(shape.VocabularySize, shape.MaxPositions)
             {
-                Limits = new TrajectoryLimits(shape.VocabularySize, shape.MaxPositions)
-                {
-                    Layout = config.Ppo.Layout,
-                    PositionsCount = shape.Position == PositionEncoding.Rope,
-                },
-                Address = config.Learner.Address,
-                Port = config.Learner.Port,
-                Staleness = config.Rollout.Staleness,
-                LeaseLimit = TimeSpan.FromSeconds(config.Learner.LeaseSeconds),
-                SilenceLimit = TimeSpan.FromSeconds(config.Learner.SilenceSeconds),
-                AbsenceLimit = TimeSpan.FromSeconds(config.Learner.AbsenceSeconds),
-                RunFiles = config.Rollout.LocalWorker ? new Dictionary<string, ReadOnlyMemory<byte>>() : RunFiles.Of(config, shape, tokenizer),
-                RunFingerprint = RunFiles.Fingerprint(config, tokenizer),
-                Token = security.Token,
-                Tls = security.Tls,
-                Discarded = environments.DiscardedEnd is { } tag ? response => ResponseParts.Discarded(tokenizer, response, tag) : null,
+                Layout = config.Ppo.Layout,
+                PositionsCount = shape.Position == PositionEncoding.Rope,
             },
+            Address = config.Learner.Address,
+            Port = config.Learner.Port,
+            Staleness = config.Rollout.Staleness,
+            LeaseLimit = TimeSpan.FromSeconds(config.Learner.LeaseSeconds),
+            SilenceLimit = TimeSpan.FromSeconds(config.Learner.SilenceSeconds),
+            AbsenceLimit = TimeSpan.FromSeconds(config.Learner.AbsenceSeconds),
+            RunFiles = config.Rollout.LocalWorker ? new Dictionary<string, ReadOnlyMemory<byte>>() : RunFiles.Of(config, shape, tokenizer),
+            RunFingerprint = RunFiles.Fingerprint(config, tokenizer),
+            Token = security.Token,
+            Tls = security.Tls,
+            Discarded = environments.DiscardedEnd is { } tag ? response => ResponseParts.Discarded(tokenizer, response, tag) : null,
+        };
+        _host = LearnerHost.StartAsync(
+            hosting?.Invoke(options) ?? options,
             publisher, fingerprint, loggers, cancellationToken)
             .GetAwaiter().GetResult();
+        if (config.Rollout.LocalWorker)
+            _startWorker = () => Worker.StartAsync(config, shape, environments, tokenizer, _host.Address, fingerprint);
         try
         {
-            if (config.Rollout.LocalWorker)
-                _worker = Worker.StartAsync(config, shape, environments, tokenizer, _host.Address, fingerprint).GetAwaiter().GetResult();
+            _worker = _startWorker?.Invoke().GetAwaiter().GetResult();
         }
         catch
         {
@@ -56,9 +63,20 @@ internal sealed class RunSession : IDisposable
         }
 
         _ended = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        _ = _worker?.Completion.ContinueWith(
-            _ => _ended.Cancel(), CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
+        if (_worker is { } worker) EndWith(worker);
     }
+
+    /// <summary>What others may have done while the run trains.</summary>
+    public LoopControl Control { get; } = new();
+
+    /// <summary>Saves a checkpoint and says where; called through <see cref="Control"/>. Null before the run trains.</summary>
+    public Func<string>? SaveCheckpoint { get; set; }
+
+    /// <summary>
+    /// The task of a recorded episode, by the episode's id, and what is to be done with the episode once it is played again; called through
+    /// <see cref="Control"/>. Null before the run trains.
+    /// </summary>
+    public Func<string, (TaskRequest Task, Action<Trajectory> Played)>? TaskOfEpisode { get; set; }
 
     /// <summary>Cancelled when the user asks to stop, and when the only worker has ended: nobody would play the tasks any more.</summary>
     public CancellationToken Ended => _ended.Token;
@@ -77,6 +95,44 @@ internal sealed class RunSession : IDisposable
     /// <summary>The worker of this process; null when workers come from elsewhere.</summary>
     public RolloutWorker? LocalWorker => _worker;
 
+    /// <summary>Tells a worker of another process to finish what it plays and leave; false when there is none of that name.</summary>
+    public bool DrainWorker(string workerId, string reason) => _host.Drain(workerId, reason);
+
+    /// <summary>Has an actor of a connected worker begin anew; false when there is no worker of that name.</summary>
+    public bool RestartActor(string workerId, string name, string reason) => _host.RestartActor(workerId, name, reason);
+
+    /// <summary>
+    /// Lets the worker of this process finish what it plays, and starts another one in its place: the run has no other.
+    /// </summary>
+    /// <returns>The name of the new one; null when the run has ended meanwhile.</returns>
+    /// <exception cref="RolloutWorkerException">The worker has failed.</exception>
+    public async Task<string?> ReplaceLocalWorkerAsync()
+    {
+        await _oneAtATime.WaitAsync().ConfigureAwait(false);
+        try
+        {
+            if (_disposed || _worker is not { } old || old.Completion.IsCompleted) return null;
+            _replacing = true;
+            await old.StopAsync(drain: true).ConfigureAwait(false);
+            if (_ended.IsCancellationRequested) return null;
+            var next = await _startWorker!().ConfigureAwait(false);
+            _worker = next;
+            _replacing = false;
+            EndWith(next);
+            return next.WorkerId;
+        }
+        finally
+        {
+            if (_replacing)
+            {
+                _replacing = false;
+                if (!_disposed) _ended.Cancel();
+            }
+
+            _oneAtATime.Release();
+        }
+    }
+
     /// <summary>Newest version of the policy.</summary>
     public long PolicyVersion => _publisher.Version;
 
@@ -88,8 +144,25 @@ internal sealed class RunSession : IDisposable
 
     public void Dispose()
     {
+        // A worker that finishes its episodes to be replaced is stopped at once: the run is over.
+        if (!_oneAtATime.Wait(0))
+        {
+            _ended.Cancel();
+            _worker?.DisposeAsync().AsTask().GetAwaiter().GetResult();
+            _oneAtATime.Wait();
+        }
+
+        _disposed = true;
         _worker?.DisposeAsync().AsTask().GetAwaiter().GetResult();
         _host.DisposeAsync().AsTask().GetAwaiter().GetResult();
         _ended.Dispose();
     }
+
+    /// <summary>When the worker ends by itself, so does the run.</summary>
+    private void EndWith(RolloutWorker worker) => worker.Completion.ContinueWith(
+        _ =>
+        {
+            if (!_replacing) _ended.Cancel();
+        },
+        CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
 }

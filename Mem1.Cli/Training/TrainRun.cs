@@ -185,7 +185,7 @@ internal sealed class TrainRun(
         // Workers of other processes come and go; what is wrong with one must be seen on this side too.
         using var loggers = config.Rollout.LocalWorker ? null : Logs.ToStandardError(json: reporter.IsForMachines, LogLevel.Warning);
         using var session = new RunSession(
-            config, model.Config, environment.Factory, tokenizer, publisher, fingerprint, loggers, cancellationToken, security);
+            config, model.Config, environment.Factory, tokenizer, publisher, fingerprint, loggers, cancellationToken, security, reporter.Hosting);
         reporter.Serving(session);
         var ledger = session.Ledger;
         if (!config.Rollout.LocalWorker)
@@ -240,8 +240,29 @@ internal sealed class TrainRun(
         var saved = state.Update;
         long environmentFailures = 0;
         var alarms = folder.ReadParityAlarms();
+        session.SaveCheckpoint = () =>
+        {
+            Save(saved = done);
+            return Path.Combine(folder.Checkpoints, $"step-{done}");
+        };
+        session.TaskOfEpisode = episode =>
+        {
+            var task = RecordedEpisode.Update(episode) is { } of
+                ? TasksOf(environment, of, NextTask(of - 1), tokenizer).FirstOrDefault(t => t.Task.Id == episode) : null;
+            if (task is null)
+            {
+                throw new LearnerException(
+                    $"The task of episode {episode} is not known any more: it is no training episode of this run, or the settings it was drawn under have changed.");
+            }
+
+            var (name, update) = (RecordedEpisode.Again(episode), done);
+            return (
+                task with { Task = task.Task with { Id = name }, Evaluation = true, Group = "", RightAnswer = [] },
+                played => folder.AppendReplay(TrajectoryRecord.Of(update, config.Ppo.Layout, played, null, tokenizer)));
+        };
         var loop = new TrainingLoop(ledger, publisher, trainer, new TrainingLoopOptions
         {
+            Control = session.Control,
             Tasks = update => TasksOf(environment, update, NextTask(update - 1), tokenizer),
             QuarantineQuota = config.Rollout.QuarantineQuota,
             Sampling = (finished, of) => reporter.Sampling(done + 1, finished, of),

@@ -174,6 +174,21 @@ public sealed class LearnerHost : IAsyncDisposable
     public Task DrainAsync(string reason) =>
         _service.DrainAsync(reason, DrainLimit);
 
+    /// <summary>Tells one worker to take no more leases, finish what it plays and leave.</summary>
+    /// <param name="workerId">Its name.</param>
+    /// <param name="reason">For people to read.</param>
+    /// <returns>False when no worker of that name is connected.</returns>
+    public bool Drain(string workerId, string reason) => _service.Drain(workerId, reason);
+
+    /// <summary>
+    /// Tells one worker to have one of its actors begin anew: its policy or uplink is restarted, an episode is stopped and handed back.
+    /// </summary>
+    /// <param name="workerId">Name of the worker.</param>
+    /// <param name="name">Name of the actor under the worker's root.</param>
+    /// <param name="reason">For people to read.</param>
+    /// <returns>False when no worker of that name is connected.</returns>
+    public bool RestartActor(string workerId, string name, string reason) => _service.RestartActor(workerId, name, reason);
+
     /// <summary>Ends all sessions and stops listening.</summary>
     public async ValueTask DisposeAsync()
     {

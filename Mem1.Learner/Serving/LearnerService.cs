@@ -44,6 +44,16 @@ internal sealed class LearnerServiceImplementation(
         while (!_sessions.IsEmpty && DateTime.UtcNow < until) await Task.Delay(DrainPoll).ConfigureAwait(false);
     }
 
+    /// <summary>Tells one worker to take no more leases, finish what it plays and leave; false when it is not connected.</summary>
+    public bool Drain(string workerId, string reason) => Tell(workerId, new LearnerMessage { Drain = new Drain { Reason = reason } });
+
+    /// <summary>Tells one worker to have one of its actors begin anew; false when it is not connected.</summary>
+    public bool RestartActor(string workerId, string name, string reason) =>
+        Tell(workerId, new LearnerMessage { RestartActor = new RestartActor { Name = name, Reason = reason } });
+
+    private bool Tell(string workerId, LearnerMessage message) =>
+        _sessions.Keys.FirstOrDefault(s => s.WorkerId == workerId) is { } session && session.TryWrite(message);
+
     public override async Task Connect(
         IAsyncStreamReader<WorkerMessage> requestStream, IServerStreamWriter<LearnerMessage> responseStream, ServerCallContext context)
     {

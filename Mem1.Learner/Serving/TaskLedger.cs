@@ -369,34 +369,6 @@ public sealed partial class TaskLedger
         }
     }
 
-    private void Dispatch()
-    {
-        while (_pending.First is { Value: var entry } node)
-        {
-            // A worker that has not failed at the task before one that has; among those the one with the most free places, so that batches
-            // spread evenly. Tasks are pending in the order of their batches: where the first cannot go, no later one can.
-            var target = _targets.Where(t => t.Credit > 0 && Admits(entry.Batch, t.AppliedVersion))
-                .MaxBy(t => (!entry.FailedOn.Contains(t.WorkerId), t.Credit));
-            if (target is null) return;
-            entry.Attempt++;
-            if (!target.TrySend(Lease(entry)))
-            {
-                _assembler.Forget(entry.Id, entry.Attempt);
-                entry.Attempt--;
-                _targets.Remove(target);
-                continue;
-            }
-
-            _pending.Remove(node);
-            (entry.Node, entry.State, entry.Holder, entry.LeasedAt) = (null, EntryState.Leased, target, _time.GetUtcNow());
-        }
-    }
-
-    /// <summary>Whether tokens of a version, and of those after it, are within the bound when a batch is trained on.</summary>
-    private bool Admits(LedgerBatch batch, long version) => batch.ConsumedAt is { } at
-        ? at - version <= Staleness && version <= _version()
-        : version == _version();
-
     /// <summary>The lease of the next try, with the turns it goes on from, which the assembler takes for turns of this try.</summary>
     private TaskLease Lease(LedgerEntry entry)
     {
@@ -416,12 +388,14 @@ public sealed partial class TaskLedger
         return lease;
     }
 
-    private static void Buffer(LedgerEntry entry, Trajectory trajectory)
+    private void Buffer(LedgerEntry entry, Trajectory trajectory)
     {
         entry.Trajectory = trajectory with { Group = entry.Group, RightAnswer = entry.RightAnswer };
         entry.State = EntryState.Buffered;
         entry.Holder = null;
         entry.Batch.Finish();
+        // Its place is free, and a worker other than the one that played it may be waiting for one.
+        if (_concurrencyLimit is not null) Dispatch();
     }
 
     /// <summary>Sends what has become too old back to be played again.</summary>

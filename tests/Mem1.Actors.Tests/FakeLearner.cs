@@ -108,6 +108,12 @@ internal sealed class FakeLearner : IAsyncDisposable
             Tell(new LearnerMessage { Drain = new Protocol.V1.Drain { Reason = "The run is over." } });
     }
 
+    public void RestartActor(string name)
+    {
+        lock (_gate)
+            Tell(new LearnerMessage { RestartActor = new Protocol.V1.RestartActor { Name = name, Reason = "somebody asked for it" } });
+    }
+
     public void AcknowledgeAll()
     {
         lock (_gate)

@@ -31,6 +31,52 @@ public sealed class WorkerTests
         Assert.Equal(4, rig.Engine.MadeEngines);
     }
 
+    [Theory]
+    [InlineData("policy", 0)]
+    [InlineData("uplink", 0)]
+    [InlineData("episode-0", 1)]
+    [InlineData("nobody", 0)]
+    public async Task AnActorThatTheLearnerWantsRestartedBeginsAnewAndNothingIsLost(string actor, int returned)
+    {
+        using var gate = new ManualResetEventSlim();
+        await using var rig = new Rig();
+        rig.Engine.BeforeStep = step =>
+        {
+            if (step == 3)
+                gate.Wait(TimeSpan.FromSeconds(20)); // so that the episode is not over before the command comes
+        };
+        await rig.StartAsync();
+        var lease = FakeLearner.NewLease("e", turns: 4);
+        rig.Learner.Lease(lease);
+        await rig.Until(() => rig.Worker.Counters.EpisodesRunning == 1 && rig.Worker.Counters.DecodeSteps >= 2, "it plays");
+        rig.Learner.RestartActor(actor);
+        await rig.Until(
+            () => actor switch
+            {
+                "episode-0" => rig.Worker.Counters.EpisodesReturned == 1,
+                "uplink" => rig.Worker.Counters.UplinkCrashes == 1,
+                _ => true,
+            },
+            "the command is heard");
+        gate.Set();
+        if (actor == "policy")
+            await rig.Until(() => rig.Worker.Counters.PolicyCrashes == 1, "the policy begins anew");
+        await rig.Until(() => rig.Learner.Returned.Count == returned, "what is handed back");
+        if (returned == 0)
+        {
+            await rig.UntilEnded(1);
+            Assert.Equal(rig.Expected(lease), rig.Learner.Of("e").Select(Rig.WithoutTiming));
+        }
+
+        if (actor is "policy" or "uplink")
+        {
+            var shown = Assert.Single(rig.Worker.Actors, a => a.Kind == actor);
+            Assert.Equal((1, "RestartRequestedException: somebody asked for it"), (shown.Restarts, shown.LastFailure));
+        }
+
+        await rig.DrainAsync();
+    }
+
     [Fact]
     public async Task APolicyThatKeepsCrashingEndsTheWorkerWithItsLastFailure()
     {

@@ -185,6 +185,90 @@ public sealed class BrowserTests(BrowserFixture fixture) : IClassFixture<Browser
     }
 
     [Fact]
+    public async Task A_command_is_confirmed_sent_done_and_shown()
+    {
+        const string Token = "0123456789abcdef-secret";
+        var browser = fixture.Browser;
+        using var run = new RunFolderFixture();
+        run.AppendMetrics(RunFolderFixture.Metrics(1, 0.25));
+        run.AppendTrajectories(RunFolderFixture.Trajectory(1, "u1-0/t"));
+        var live = new FakeLive
+        {
+            Now = new LiveSnapshot
+            {
+                Workers = [new WorkerState("w-1", 1, 2, 3, 4, 5, null, null, null, null)],
+                Actors = [new ActorState("w-1", "", "supervisor", "running", "", 1, 2, 0, null), new ActorState("w-1/policy", "w-1", "policy", "running", "", 1, 2, 0, null)],
+            },
+        };
+        var target = new FakeTarget();
+        target.Do = command =>
+        {
+            if (command.Name == CommandNames.Pause) live.Now = live.Now! with { Paused = true };
+            return Task.FromResult(new CommandResult(command.Name != CommandNames.DrainWorker, $"Heard {command.Name} of '{command.Target}' at {command.Value}."));
+        };
+        await using var server = await DashboardServer.StartAsync(
+            new DashboardOptions
+            {
+                Folder = run.Path,
+                Port = 0,
+                Live = live,
+                Telemetry = new(),
+                Commands = target,
+                Token = CommandToken.Of(Token, "this test"),
+            },
+            Stop);
+        await using var context = await browser.NewContextAsync(new() { ViewportSize = new() { Width = 390, Height = 844 } });
+        var (page, errors) = await OpenAsync(context, server, "overview");
+        var dialog = page.GetByRole(AriaRole.Dialog);
+        async Task ConfirmAsync(ILocator button, string heard)
+        {
+            await button.ClickAsync(new() { Timeout = Patience });
+            await dialog.GetByRole(AriaRole.Button, new() { Name = "Confirm" }).ClickAsync();
+            await Assertions.Expect(dialog.GetByRole(AriaRole.Alert)).ToContainTextAsync(heard, new() { Timeout = Patience });
+            await page.Keyboard.PressAsync("Escape");
+            await Assertions.Expect(dialog).ToBeHiddenAsync();
+        }
+
+        // Nothing is sent before it is confirmed; a wrong token is said; with the right one it is done, by keyboard alone.
+        await page.GetByRole(AriaRole.Button, new() { Name = "Pause" }).PressAsync("Enter", new() { Timeout = Patience });
+        await Assertions.Expect(dialog).ToContainTextAsync("no update begins");
+        Assert.Empty(target.Told);
+        await page.Keyboard.TypeAsync("a wrong token of some length");
+        await page.Keyboard.PressAsync("Enter");
+        await Assertions.Expect(dialog.GetByRole(AriaRole.Alert)).ToContainTextAsync("denied", new() { Timeout = Patience });
+        Assert.Empty(target.Told);
+        await dialog.GetByLabel("Token").FillAsync(Token);
+        await page.Keyboard.PressAsync("Enter");
+        await Assertions.Expect(dialog.GetByRole(AriaRole.Alert)).ToContainTextAsync("done: Heard pause", new() { Timeout = Patience });
+        await page.Keyboard.PressAsync("Escape");
+        await Assertions.Expect(page.GetByRole(AriaRole.Button, new() { Name = "Resume" })).ToBeVisibleAsync(new() { Timeout = Patience });
+        await Assertions.Expect(page.GetByRole(AriaRole.Status)).ToContainTextAsync("paused");
+
+        // The others, where they belong; the token is not asked for again.
+        await page.GetByRole(AriaRole.Button, new() { Name = "Set concurrency" }).ClickAsync();
+        await dialog.GetByLabel("Episodes at once").FillAsync("3");
+        await dialog.GetByRole(AriaRole.Button, new() { Name = "Confirm" }).ClickAsync();
+        await Assertions.Expect(dialog.GetByRole(AriaRole.Alert)).ToContainTextAsync("set_concurrency of '' at 3", new() { Timeout = Patience });
+        await page.Keyboard.PressAsync("Escape");
+        await ConfirmAsync(page.GetByRole(AriaRole.Button, new() { Name = "Checkpoint now" }), "done: Heard checkpoint");
+        await page.Keyboard.PressAsync("5");
+        await ConfirmAsync(page.GetByRole(AriaRole.Button, new() { Name = "Drain worker w-1" }), "refused: Heard drain_worker of 'w-1'");
+        await page.Keyboard.PressAsync("6");
+        await page.GetByRole(AriaRole.Button, new() { Name = "policy", Exact = true }).ClickAsync(new() { Timeout = Patience });
+        await ConfirmAsync(page.GetByRole(AriaRole.Button, new() { Name = "Restart actor w-1/policy" }), "done: Heard restart_actor of 'w-1/policy'");
+        await page.Keyboard.PressAsync("3");
+        await ConfirmAsync(page.GetByRole(AriaRole.Button, new() { Name = "Play this episode again" }), "done: Heard replay_episode of 'u1-0/t'");
+        await page.Keyboard.PressAsync("8");
+        await Assertions.Expect(page.GetByText("restart_actor w-1/policy is done").First).ToBeVisibleAsync(new() { Timeout = Patience });
+        Assert.Equal(["pause", "set_concurrency", "checkpoint", "drain_worker", "restart_actor", "replay_episode"], target.Told.Select(c => c.Name));
+        Assert.DoesNotContain(Token, await page.ContentAsync(), StringComparison.Ordinal);
+        Assert.Equal(0, await page.EvaluateAsync<int>("localStorage.length + sessionStorage.length + document.cookie.length"));
+
+        // The browser itself reports answers of 401 and 409 on its console.
+        Assert.All(errors, e => Assert.Contains("status of 4", e, StringComparison.Ordinal));
+    }
+
+    [Fact]
     public async Task The_keyboard_alone_is_enough()
     {
         var browser = fixture.Browser;
@@ -220,18 +304,5 @@ public sealed class BrowserTests(BrowserFixture fixture) : IClassFixture<Browser
         };
         await page.GotoAsync(new Uri(server.Address, $"/#/{view}").ToString());
         return (page, errors);
-    }
-
-    private sealed class FakeLive : ILiveSource
-    {
-        private LiveSnapshot? _now;
-
-        public LiveSnapshot? Now
-        {
-            get => Volatile.Read(ref _now);
-            set => Volatile.Write(ref _now, value);
-        }
-
-        public LiveSnapshot? Snapshot() => Now;
     }
 }

@@ -40,7 +40,7 @@ public sealed partial class PrometheusTests
     public void Every_metric_of_the_Grafana_board_is_one_of_ours()
     {
         var model = new RunModel("demo", RunSource.Demo);
-        new DemoFeed().Poll(model, _ => { }, _ => { }, () => { });
+        new DemoFeed().Poll(model, _ => { }, _ => { }, () => { }, _ => { });
         var ours = PrometheusText.Write(model, new EventHub(), 0);
         using var board = JsonDocument.Parse(File.ReadAllText(Path.Combine(AppContext.BaseDirectory, "data", "grafana.json")));
         var names = board.RootElement.GetProperty("panels").EnumerateArray()

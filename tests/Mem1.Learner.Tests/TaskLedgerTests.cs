@@ -63,6 +63,32 @@ public sealed class TaskLedgerTests
     }
 
     [Fact]
+    public async Task A_paused_ledger_leases_nothing_and_a_limit_holds_over_all_workers()
+    {
+        var ledger = NewLedger();
+        var (one, two) = (new FakeWorker("one", credit: 100), new FakeWorker("two", credit: 100));
+        Join(ledger, one);
+        Join(ledger, two);
+        ledger.Paused = true;
+        var run = ledger.RunAsync(Requests(6), null, _limit);
+        Assert.Equal(new LedgerCounts(6, 0, 0, 0, 0), ledger.Counts);
+        ledger.ConcurrencyLimit = 2;
+        ledger.Paused = false;
+        Assert.Equal(new LedgerCounts(4, 2, 0, 0, 0), ledger.Counts);
+        Assert.Throws<ArgumentOutOfRangeException>(() => ledger.ConcurrencyLimit = 0);
+
+        // A place that becomes free is taken at once, by whichever worker has room.
+        var (player, lease) = one.Leases.Count > 0 ? (one, one.Leases[0]) : (two, two.Leases[0]);
+        Play(ledger, player, lease);
+        Assert.Equal(new LedgerCounts(3, 2, 1, 0, 0), ledger.Counts);
+        ledger.ConcurrencyLimit = null;
+        Assert.Equal(new LedgerCounts(0, 5, 1, 0, 0), ledger.Counts);
+        foreach (var worker in new[] { one, two })
+            foreach (var rest in worker.Leases.Where(l => l != lease)) Play(ledger, worker, rest);
+        Assert.Equal(6, (await run).Count);
+    }
+
+    [Fact]
     public async Task A_returned_lease_is_tried_again_with_the_same_seed_then_quarantined_with_its_reasons()
     {
         var ledger = NewLedger();

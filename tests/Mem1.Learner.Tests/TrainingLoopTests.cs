@@ -53,9 +53,53 @@ public sealed class TrainingLoopTests : IDisposable
     [Fact]
     public void A_run_that_is_further_than_asked_for_stays_where_it_is() => Assert.Equal(10, Run(first: 11, last: 5, refused: _ => false));
 
+    [Fact]
+    public async Task What_is_asked_of_the_loop_is_done_between_updates_on_its_thread_and_changes_nothing()
+    {
+        var control = new LoopControl();
+        Assert.Throws<LearnerException>(() => { _ = control.RunAsync(() => 1); });
+        control.Paused = true;
+        var thread = 0;
+        var ran = Task.Run(() =>
+        {
+            thread = Environment.CurrentManagedThreadId;
+            return Run(first: 1, last: 3, refused: _ => false, control: control);
+        });
+        Task<(int, int)>? asked = null;
+        while (asked is null)
+        {
+            try
+            {
+                asked = control.RunAsync(() => (_metrics.Count, Environment.CurrentManagedThreadId));
+            }
+            catch (LearnerException)
+            {
+                await Task.Delay(5); // it does not run yet
+            }
+        }
+
+        Assert.Equal((0, thread), await asked.WaitAsync(_stop.Token)); // paused: it waits, and still does what is asked
+        await Assert.ThrowsAsync<IOException>(() => control.RunAsync<int>(() => throw new IOException("full")).WaitAsync(_stop.Token));
+        Assert.False(ran.IsCompleted);
+        control.Paused = false;
+        Assert.Equal(3, await ran.WaitAsync(_stop.Token));
+        Assert.Equal([1L, 2, 3], _metrics.Select(m => m.Update));
+        Assert.Throws<LearnerException>(() => { _ = control.RunAsync(() => 1); });
+    }
+
+    [Fact]
+    public async Task A_paused_loop_can_be_stopped()
+    {
+        var control = new LoopControl { Paused = true };
+        var ran = Task.Run(() => Run(first: 1, last: 3, refused: _ => false, control: control));
+        await Task.Delay(50);
+        await _stop.CancelAsync();
+        Assert.Equal(0, await ran);
+    }
+
     public void Dispose() => _stop.Dispose();
 
-    private long Run(long first, long last, Func<string, bool> refused, long stopAfter = long.MaxValue)
+    private long Run(long first, long last, Func<string, bool> refused, long stopAfter = long.MaxValue, LoopControl? control = null)
     {
         var weights = TestData.Weights(_shape, 1);
         using var trainer = new PpoTrainer(
@@ -65,6 +109,7 @@ public sealed class TrainingLoopTests : IDisposable
         ledger.Join(new Player(ledger, _publisher, refused), new HashSet<(string, int)>());
         var loop = new TrainingLoop(ledger, _publisher, trainer, new TrainingLoopOptions
         {
+            Control = control,
             Tasks = update => [.. Enumerable.Range(0, BatchSize).Select(i => new TaskRequest(
                 new EnvironmentTask($"u{update}-{i}", [new Objective("o", "q", ["a"])]), (ulong)i, 1, 1, 8, false))],
             Updated = (metrics, batch) =>

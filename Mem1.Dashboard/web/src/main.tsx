@@ -1,6 +1,7 @@
 import { render } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
 import { connect, useStore } from './store';
+import { CommandDialog } from './commands';
 import { duration } from './format';
 import { Overview } from './views/overview';
 import { Training } from './views/training';
@@ -28,7 +29,7 @@ function App() {
   useEffect(() => {
     const changed = (): void => setView(current());
     const key = (e: KeyboardEvent): void => {
-      if (e.ctrlKey || e.metaKey || e.altKey || (e.target as HTMLElement).closest?.('input,select,textarea')) return;
+      if (e.ctrlKey || e.metaKey || e.altKey || (e.target as HTMLElement).closest?.('input,select,textarea,dialog')) return;
       const chosen = VIEWS[Number(e.key) - 1];
       if (chosen) location.hash = `#/${chosen[0]}`;
     };
@@ -53,6 +54,7 @@ function App() {
           <span class={connected ? 'dot ok' : 'dot bad'} aria-hidden="true" />
           {connected ? `${source}${state?.phase ? ` · ${state.phase}` : ''}${state?.source === 'live' && state.detail ? ` · ${state.detail}` : ''}`
             : everConnected ? 'Connection lost; trying again …' : 'Connecting …'}
+          {state?.paused ? <b> · paused</b> : null}
           {state?.source === 'live' && connected ? <span class="quiet"> · {duration((Date.now() - Date.parse(state.phase_since)) / 1000)}</span> : null}
           {lost > 0 ? <span class="quiet"> · {lost} messages dropped, state read again</span> : null}
         </p>
@@ -63,6 +65,7 @@ function App() {
         ))}
       </nav>
       <main id="main" tabIndex={-1}><h2 class="hidden">{label}</h2><View /></main>
+      <CommandDialog />
     </>
   );
 }

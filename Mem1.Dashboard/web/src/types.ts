@@ -11,12 +11,14 @@ export interface State {
   source: 'live' | 'folder' | 'demo'; phase: string; share: number; detail: string; phase_since: string; update: number;
   policy_version: number | null; learner_address: string | null; ledger: Ledger | null; workers: Worker[] | null;
   worker: Record<string, number> | null; actors_by_state: Record<string, number> | null;
-  staleness_bound: number | null;
+  staleness_bound: number | null; paused: boolean; concurrency_limit: number | null;
+  /** Of a dashboard that follows a learner elsewhere: since when nothing has come from it. */
+  unreachable_since?: string; unreachable_why?: string;
   dropped: { browser: number; telemetry: number; history: number };
 }
 
 export interface Run {
-  name: string; source: string; folder: string; config: string; evaluation: Evaluation | null; instance: string; page: boolean;
+  name: string; source: string; folder: string; config: string; evaluation: Evaluation | null; instance: string; page: boolean; commands?: string[];
 }
 
 export interface Evaluation {
@@ -34,6 +36,7 @@ export interface LogEvent { index: number; time: string; level: Level; kind: str
 export interface Actor {
   path: string; parent: string; kind: string; state: string; detail: string; state_seconds: number; age_seconds: number;
   restarts: number; last_failure: string | null;
+  mailbox: number | null; oldest_seconds: number | null; messages_per_second: number | null;
 }
 
 export interface Span { kind: string; turn: number; ago_seconds: number; seconds: number; policy_version: number | null }
@@ -44,7 +47,7 @@ export interface Episode {
 
 export interface TrajectorySummary {
   index: number; update: number; episode_id: string; reward: number; end: string; turns: number; objectives: number;
-  exact_match: number; peak_tokens: number;
+  exact_match: number; peak_tokens: number; replay: boolean;
 }
 
 export interface Turn {

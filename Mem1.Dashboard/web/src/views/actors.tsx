@@ -1,5 +1,6 @@
 // Keeps: only the rows in sight are in the page, so ten thousand actors cost what fifty do.
 import { useState } from 'preact/hooks';
+import { Button } from '../commands';
 import { duration, number } from '../format';
 import { NotLive, Sign, Tile } from '../parts';
 import { usePolled, useStore } from '../store';
@@ -59,7 +60,11 @@ export function Actors() {
       </div>
       {detail ? (
         <section class="card" aria-label="Actor">
-          <strong>{detail.path}</strong>
+          <strong>{detail.path}</strong>{' '}
+          {['policy', 'uplink', 'episode'].includes(detail.kind) ? <Button label="Restart" name={`Restart actor ${detail.path}`} of={{ command: 'restart_actor', target: detail.path,
+            title: `Restart ${detail.path}`, text: detail.kind === 'episode'
+              ? "It is stopped and its task is played again from the beginning; that counts as one of the task's tries."
+              : 'Its supervisor restarts it: what it was doing is done again. Too many restarts within a minute end the worker.' }} /> : null}
           <p>{detail.kind}, {detail.state} for {duration(detail.state_seconds)}, {duration(detail.age_seconds)} old, {detail.restarts} restarts.
             {detail.detail ? <> Plays <code>{detail.detail}</code>.</> : null}</p>
           {detail.last_failure ? <><p>Last failure and its causes:</p><pre>{detail.last_failure}</pre></> : <p class="quiet">It has not failed.</p>}

@@ -1,5 +1,6 @@
 import { Chart, COLOURS } from '../chart';
 import { bytes, duration, last, number } from '../format';
+import { RunCommands } from '../commands';
 import { Advisories, Stack, Tile } from '../parts';
 import { usePolled, useStore } from '../store';
 import type { Episode, Evaluation } from '../types';
@@ -12,6 +13,7 @@ export function Overview() {
   return (
     <>
       <section aria-label="Advisories"><Advisories list={advisories} /></section>
+      <RunCommands />
       <section class="tiles" aria-label="Now">
         <Tile label="Update" value={number(updates.length ? updates[updates.length - 1] : 0)} note={state?.phase} />
         <Tile label="Reward" value={number(now('reward_mean'))} />

@@ -1,5 +1,6 @@
 // One episode: its tokens by kind, what the agent wrote into its state, what it forgot, and what it could see.
 import { useEffect, useState } from 'preact/hooks';
+import { Button } from '../commands';
 import { diff } from '../diff';
 import { number } from '../format';
 import { Tile } from '../parts';
@@ -51,7 +52,7 @@ export function TrajectoryView() {
         <label>Episode <select value={String(index ?? '')} onChange={(e) => { location.hash = `#/trajectory/${e.currentTarget.value}`; }}>
           {trajectories.map((t) => (
             <option key={t.index} value={String(t.index)}>
-              {`update ${t.update}: reward ${number(t.reward, 2)}, ${t.turns} turns, ${t.end} – ${t.episode_id}`}
+              {`${t.replay ? 'played again after ' : ''}update ${t.update}: reward ${number(t.reward, 2)}, ${t.turns} turns, ${t.end} – ${t.episode_id}`}
             </option>
           ))}
         </select></label>
@@ -59,6 +60,8 @@ export function TrajectoryView() {
           <option value="kind">segment kind</option><option value="log_prob">log-prob</option>
           <option value="advantage">advantage</option><option value="value">value</option>
         </select></label>
+        {trajectory ? <Button label="Play again" name="Play this episode again" of={{ command: 'replay_episode', target: trajectory.episode_id,
+          title: 'Play this episode again', text: `The task of ${trajectory.episode_id} is played again with the same seeds under the newest policy. It is not trained on, and appears in this list when it is played.` }} /> : null}
       </form>
       {failure ? <p class="card warning">The trajectory could not be read ({failure}).</p> : null}
       {trajectory ? <Shown of={trajectory} paint={paint} /> : null}

@@ -1,3 +1,4 @@
+import { Button, useCommands } from '../commands';
 import { duration, number } from '../format';
 import { NotLive, Sign, Table, Tile } from '../parts';
 import { useStore } from '../store';
@@ -6,6 +7,7 @@ const SILENT_SECONDS = 15;
 
 export function Workers() {
   const { state } = useStore();
+  const commands = useCommands();
   if (!state?.workers) return <NotLive what="the workers" />;
   const newest = state.policy_version ?? 0;
   return (
@@ -15,7 +17,7 @@ export function Workers() {
         <Tile label="Newest policy" value={number(newest)} />
         {Object.entries(state.worker ?? {}).map(([name, value]) => <Tile key={name} label={name.replaceAll('_', ' ')} value={number(value, 1)} note="worker of this process" />)}
       </section>
-      <Table label="Workers" head={['Worker', 'State', 'Policy', 'Leases', 'Credit', 'Episodes', 'Tokens', 'Tokens/s', 'Unacknowledged', 'Last heard', 'Connected']}>
+      <Table label="Workers" head={['Worker', 'State', 'Policy', 'Leases', 'Credit', 'Episodes', 'Tokens', 'Tokens/s', 'Unacknowledged', 'Last heard', 'Connected', ...(commands ? [''] : [])]}>
         {state.workers.map((w) => {
           const behind = newest - w.applied_version;
           const silent = w.silent_seconds > SILENT_SECONDS;
@@ -27,6 +29,8 @@ export function Workers() {
               <td>{w.leases}</td><td>{w.credit}</td><td>{number(w.running_episodes)}</td><td>{number(w.generated_tokens)}</td>
               <td>{number(w.tokens_per_second, 0)}</td><td>{number(w.unacknowledged)}</td>
               <td>{duration(w.silent_seconds)} ago</td><td>{duration(w.connected_seconds)}</td>
+              {commands ? <td><Button label="Drain" name={`Drain worker ${w.id}`} of={{ command: 'drain_worker', target: w.id, title: `Drain worker ${w.id}`,
+                text: 'It takes no more leases, plays its episodes to their end and leaves. In mem1 train another worker then takes its place; elsewhere its process ends.' }} /></td> : null}
             </tr>
           );
         })}

@@ -1,0 +1,83 @@
+// Keeps: a task is leased only to a worker with a free place and weights that are fresh enough for its batch. The terms that a person sets hold
+// back leases that would be granted otherwise and never grant one; what is being played is played on.
+namespace Mem1.Learner;
+
+/// <content>Which task goes to whom, and when.</content>
+public sealed partial class TaskLedger
+{
+    private bool _paused;
+    private int? _concurrencyLimit;
+
+    /// <summary>Whether no task is leased, whoever has a place for it.</summary>
+    public bool Paused
+    {
+        get
+        {
+            lock (_lock) return _paused;
+        }
+
+        set
+        {
+            lock (_lock)
+            {
+                _paused = value;
+                Dispatch();
+            }
+        }
+    }
+
+    /// <summary>How many tasks may be leased at once over all workers; null for as many as the workers take.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">Set to less than 1.</exception>
+    public int? ConcurrencyLimit
+    {
+        get
+        {
+            lock (_lock) return _concurrencyLimit;
+        }
+
+        set
+        {
+            if (value is { } limit) ArgumentOutOfRangeException.ThrowIfLessThan(limit, 1, nameof(value));
+            lock (_lock)
+            {
+                _concurrencyLimit = value;
+                Dispatch();
+            }
+        }
+    }
+
+    /// <summary>How many more tasks may be leased now, by the terms of this file. Under the lock.</summary>
+    private int FreePlaces() => _paused ? 0
+        : _concurrencyLimit is { } limit ? limit - _entries.Values.Count(e => e.State == EntryState.Leased) : int.MaxValue;
+
+    /// <summary>Leases what can be leased now. Under the lock.</summary>
+    private void Dispatch()
+    {
+        if (_pending.First is null) return;
+        for (var free = FreePlaces(); free > 0 && _pending.First is { Value: var entry } node; free--)
+        {
+            // A worker that has not failed at the task before one that has; among those the one with the most free places, so that batches
+            // spread evenly. Tasks are pending in the order of their batches: where the first cannot go, no later one can.
+            var target = _targets.Where(t => t.Credit > 0 && Admits(entry.Batch, t.AppliedVersion))
+                .MaxBy(t => (!entry.FailedOn.Contains(t.WorkerId), t.Credit));
+            if (target is null) return;
+            entry.Attempt++;
+            if (!target.TrySend(Lease(entry)))
+            {
+                _assembler.Forget(entry.Id, entry.Attempt);
+                entry.Attempt--;
+                _targets.Remove(target);
+                free++;
+                continue;
+            }
+
+            _pending.Remove(node);
+            (entry.Node, entry.State, entry.Holder, entry.LeasedAt) = (null, EntryState.Leased, target, _time.GetUtcNow());
+        }
+    }
+
+    /// <summary>Whether tokens of a version, and of those after it, are within the bound when a batch is trained on.</summary>
+    private bool Admits(LedgerBatch batch, long version) => batch.ConsumedAt is { } at
+        ? at - version <= Staleness && version <= _version()
+        : version == _version();
+}
