@@ -33,6 +33,7 @@ internal static class Program
           ./mem1 bench learner              updates per second and memory, against a dense mask and python3-torch
           ./mem1 replay FILE                where a run that diverged first left the numbers
           ./mem1 shop                       look at WebShop as the agent sees it
+          ./mem1 doctor                     what this machine lacks, and what to do
           ./mem1 test                       run every test
         """)
     {
@@ -50,6 +51,7 @@ internal static class Program
         ReplayCommand.Create(),
         TraceCommand.Create(),
         ModelCommand.Create(),
+        DoctorCommand.Create(),
     };
 
     public static async Task<int> Main(string[] args)

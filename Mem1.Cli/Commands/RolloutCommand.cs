@@ -150,7 +150,8 @@ internal static class RolloutCommand
         + $"finished, {c.EpisodesReturned} handed back, {c.GeneratedTokens} tokens ({c.TokensPerSecond:0}/s while decoding), "
         + $"{c.Unacknowledged} turns unacknowledged");
 
-    private static Uri Address(string text, string scheme)
+    /// <summary>Reads HOST:PORT.</summary>
+    internal static Uri Address(string text, string scheme)
     {
         if (Uri.TryCreate(text.Contains("://", StringComparison.Ordinal) ? text : $"{scheme}://{text}", UriKind.Absolute, out var address)
             && address.Scheme is "http" or "https" && address.Host.Length > 0

@@ -14,7 +14,15 @@ internal static class Reporters
     public static IRunReporter Create(bool json, IEnumerable<int> objectives)
     {
         if (json) return new JsonReporter(Console.Out, Console.Error);
-        var live = !Console.IsOutputRedirected && Environment.GetEnvironmentVariable("TERM") is not (null or "" or "dumb");
+        var console = Terminal(out var live);
+        return new TextReporter(Console.Out, console, live, [.. objectives]);
+    }
+
+    /// <summary>Standard output for people: in colour where it is a terminal that shows it and nobody asked for none, and never wrapped in a file.</summary>
+    /// <param name="live">Whether lines may be written over.</param>
+    public static IAnsiConsole Terminal(out bool live)
+    {
+        live = !Console.IsOutputRedirected && Environment.GetEnvironmentVariable("TERM") is not (null or "" or "dumb");
         var colour = live && string.IsNullOrEmpty(Environment.GetEnvironmentVariable("NO_COLOR")); // no-color.org
         var console = AnsiConsole.Create(new AnsiConsoleSettings
         {
@@ -23,7 +31,7 @@ internal static class Reporters
             Out = new AnsiConsoleOutput(Console.Out),
         });
         if (!live) console.Profile.Width = RedirectedWidth;
-        return new TextReporter(Console.Out, console, live, [.. objectives]);
+        return console;
     }
 }
 
