@@ -32,6 +32,9 @@ internal static class BenchProcess
         WriteIndented = true,
     };
 
+    /// <summary>By these the libraries under a process learn how many threads they may start.</summary>
+    public static readonly string[] ThreadVariables = ["OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"];
+
     /// <summary>This program again, with other arguments.</summary>
     public static ProcessStartInfo Self(params IEnumerable<string> arguments)
     {
@@ -44,7 +47,7 @@ internal static class BenchProcess
     public static ProcessStartInfo Start(string program, params IEnumerable<string> arguments)
     {
         var start = new ProcessStartInfo(program, arguments) { RedirectStandardOutput = true, RedirectStandardError = true };
-        foreach (var name in new[] { "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS" }) start.Environment[name] = "1";
+        foreach (var name in ThreadVariables) start.Environment[name] = "1";
         return start;
     }
 
@@ -81,7 +84,13 @@ internal static class BenchProcess
 
     /// <summary>Reads a process's report.</summary>
     /// <exception cref="UserErrorException">It failed; the message carries its last words.</exception>
-    public static PassReport Report((int Code, string Output, string Errors) ended, string what)
+    public static PassReport Report((int Code, string Output, string Errors) ended, string what) =>
+        JsonSerializer.Deserialize<PassReport>(Succeeded(ended, what), Json)
+            ?? throw new UserErrorException($"Measuring {what} reported nothing.");
+
+    /// <summary>What a process that succeeded wrote.</summary>
+    /// <exception cref="UserErrorException">It failed; the message carries its last words.</exception>
+    public static string Succeeded((int Code, string Output, string Errors) ended, string what)
     {
         if (ended.Code != 0)
         {
@@ -89,8 +98,7 @@ internal static class BenchProcess
             throw new UserErrorException($"Measuring {what} ended with status {ended.Code}: {last ?? "it gave no reason"}");
         }
 
-        return JsonSerializer.Deserialize<PassReport>(ended.Output, Json)
-            ?? throw new UserErrorException($"Measuring {what} reported nothing.");
+        return ended.Output;
     }
 }
 

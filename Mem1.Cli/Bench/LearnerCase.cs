@@ -10,7 +10,7 @@ namespace Mem1.Cli.Bench;
 /// <summary>Shapes of models that are measured.</summary>
 internal static class BenchModels
 {
-    public static readonly string[] Names = ["tiny", "1m", "4m", "152k"];
+    public static readonly string[] Names = ["tiny", "1m", "4m", "15m", "152k"];
 
     // The longest context any bench asks for is a prompt of 64, a kept context of 48 and 32 generated tokens.
     private const int Positions = 256;
@@ -25,6 +25,7 @@ internal static class BenchModels
             "tiny" => (64, 32, 2),
             "1m" => (512, 128, 4),
             "4m" => (512, 256, 4),
+            "15m" => (512, 512, 4),
             "152k" => (151_936, 16, 2), // Qwen2.5's vocabulary, and next to nothing else
             _ => throw new ArgumentOutOfRangeException(nameof(size), size, "no such size"),
         };

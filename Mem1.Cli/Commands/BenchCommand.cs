@@ -31,7 +31,7 @@ internal static class BenchCommand
               ./mem1 bench tokenizer --tokenizer Qwen2.5-0.5B
             """)
         {
-            Learner(), Rollout(), LearnerPass(), Retrieval(), RetrievalPass(), Environments(), Tokenizer(),
+            Learner(), Rollout(), RolloutProcess(), LearnerPass(), Retrieval(), RetrievalPass(), Environments(), Tokenizer(),
         };
         foreach (var cluster in ClusterBenchCommands.Create()) command.Add(cluster);
         return command;
@@ -97,30 +97,67 @@ internal static class BenchCommand
 
     private static Command Rollout()
     {
-        var batch = Numbers("--batch", "Sequences decoded together", 1, 16, 64);
+        var batch = Numbers("--batch", "Sequences decoded together", 1, 16, 64, 256);
         var threads = Numbers("--threads", "Threads of the engine", 1, 2);
-        var (size, json, repeat, output) = (Size(), Json(), Repeat("Rounds timed at least, for 2 seconds or more"), Output());
+        var (json, repeat, output) = (Json(), Repeat("Rounds timed at least, for 2 seconds or more"), Output());
+        var sizes = new Option<string>("--size")
+        {
+            Description = $"Models, of {string.Join(", ", BenchModels.Names)}",
+            HelpName = "SIZE,...",
+            DefaultValueFactory = _ => "1m,15m",
+        };
+        string[] Sizes(string? list) => (list ?? "").Split(',', StringSplitOptions.TrimEntries);
+        sizes.Validators.Add(result =>
+        {
+            if (result.Tokens.Count == 1 && Sizes(result.Tokens[0].Value).FirstOrDefault(s => !BenchModels.Names.Contains(s)) is { } wrong)
+                result.AddError($"--size names \"{wrong}\"; sizes are {string.Join(", ", BenchModels.Names)}.");
+        });
         var command = new Command(
             "rollout",
             """
-            Time sampling with the managed decoder that rollout workers use on a CPU: the decoder by itself, and whole episodes of the
-            built-in task over actors and gRPC.
+            Time sampling: the managed decoder that rollout workers use on a CPU, the engine on libtorch and, when python3-torch is
+            installed, bench/peers/decode.py, each in processes of its own; then whole episodes of the built-in task over actors and gRPC,
+            with and without keeping prompts. It takes some minutes.
 
             Examples:
               ./mem1 bench rollout
               ./mem1 bench rollout --batch 1,256 --threads 1 --size 4m
-              ./mem1 bench rollout --json | jq '.rows[] | select(.batch == 64)'
+              ./mem1 bench rollout --json | jq '.ratios[] | select(.batch == 16)'
             """)
         {
-            batch, threads, size, repeat, json, output,
+            batch, threads, sizes, repeat, json, output,
         };
-        command.SetAction((parse, cancellationToken) =>
+        command.SetAction(async (parse, cancellationToken) =>
         {
-            var report = RolloutBench.Run(
-                parse.GetValue(size)!, List(parse.GetValue(batch)), List(parse.GetValue(threads)), parse.GetValue(repeat),
-                RolloutBench.TimedAtLeast, Progress, cancellationToken);
+            var report = await RolloutBench.Run(
+                Sizes(parse.GetValue(sizes)), List(parse.GetValue(batch)), List(parse.GetValue(threads)), parse.GetValue(repeat),
+                RolloutBench.TimedAtLeast, worlds: true, Progress, cancellationToken).ConfigureAwait(false);
             Show(report, report.Table(), parse.GetValue(json), parse.GetValue(output));
-            return Task.FromResult(0);
+            return 0;
+        });
+        return command;
+    }
+
+    /// <summary>What the rollout bench starts; of no use by itself.</summary>
+    private static Command RolloutProcess()
+    {
+        var way = new Option<RolloutWay>("--way") { Required = true };
+        var threads = new Option<int>("--threads") { Required = true };
+        var batch = new Option<string>("--batch") { Required = true };
+        var seconds = new Option<double>("--seconds") { Required = true };
+        var (size, repeat) = (Size(), Repeat("Rounds timed at least"));
+        var command = new Command(RolloutBench.PassCommand, "Measure one way of sampling in this process.")
+        {
+            way, threads, batch, seconds, size, repeat,
+        };
+        command.Hidden = true;
+        command.SetAction(parse =>
+        {
+            var report = RolloutPass.MeasureHere(
+                parse.GetValue(size)!, parse.GetValue(way), parse.GetValue(threads), List(parse.GetValue(batch)), parse.GetValue(repeat),
+                TimeSpan.FromSeconds(parse.GetValue(seconds)));
+            Console.WriteLine(JsonSerializer.Serialize(report, BenchProcess.Json));
+            return 0;
         });
         return command;
     }
@@ -272,7 +309,7 @@ internal static class BenchCommand
     {
         var option = new Option<string>("--size")
         {
-            Description = "Model: tiny (for smoke tests), or 1 or 4 million parameters",
+            Description = "Model: tiny (for smoke tests), or 1, 4 or 15 million parameters",
             HelpName = "SIZE",
             DefaultValueFactory = _ => "1m",
         };

@@ -33,6 +33,10 @@ public sealed record RolloutConfig
     /// no result. Built-in backend with rollout.memory reencode only.
     /// </summary>
     public int PromptCacheMib { get; init; } = (int)(CpuGenerationEngine.StandardPromptBytes >> 20);
+    /// <summary>
+    /// Where the built-in backend computes: cpu, in managed code, or cuda, on libtorch (which reads every context whole).
+    /// </summary>
+    public string Device { get; init; } = "cpu";
     /// <summary>Threads that decode; 0 takes one per processor (1 in serial mode).</summary>
     public int Threads { get; init; }
     /// <summary>Sampling temperature of training episodes.</summary>
@@ -61,6 +65,9 @@ public sealed record RolloutConfig
         if (QuarantineQuota is not (>= 0 and <= 1)) errors.Add($"rollout.quarantine_quota is {QuarantineQuota}; it must be in [0, 1].");
         if (MaxEpisodes < 1) errors.Add($"rollout.max_episodes is {MaxEpisodes}; it must be at least 1.");
         if (PromptCacheMib < 0) errors.Add($"rollout.prompt_cache_mib is {PromptCacheMib}; it must not be negative.");
+        if (Device is not ("cpu" or "cuda")) errors.Add($"rollout.device is \"{Device}\"; it must be cpu or cuda.");
+        else if (Device == "cuda" && Memory == RolloutMemory.Carry)
+            errors.Add("rollout.memory is carry but rollout.device is cuda: carried episodes need the managed decoder; use cpu or reencode.");
         if (Threads < 0) errors.Add($"rollout.threads is {Threads}; it must not be negative.");
         if (Temperature is not (> 0 and <= 10)) errors.Add($"rollout.temperature is {Temperature}; training needs one in (0, 10].");
         if (TopP is not (> 0 and <= 1)) errors.Add($"rollout.top_p is {TopP}; it must be in (0, 1].");

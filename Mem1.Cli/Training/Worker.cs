@@ -6,6 +6,7 @@ using Mem1.Model.Checkpoints;
 using Mem1.Model.Generation;
 using Mem1.Protocol.Security;
 using Microsoft.Extensions.Logging;
+using TorchSharp;
 
 namespace Mem1.Cli.Training;
 
@@ -31,6 +32,8 @@ internal static class Worker
         string? workerId = null, long? runFingerprint = null, ILoggerFactory? loggers = null,
         ChannelSecurity? security = null)
     {
+        // Said before the worker connects, not after its first lease.
+        var device = Device(config);
         var threads = config.Serial ? 1 : config.Rollout.Threads > 0 ? config.Rollout.Threads : Environment.ProcessorCount;
         var options = new RolloutWorkerOptions
         {
@@ -54,9 +57,19 @@ internal static class Worker
             environments, tokenizer,
             (weights, version) => config.Rollout.Backend == PolicyBackend.Openai
                 ? new EndpointEngine(config.Rollout.Endpoint, shape, weights, version, tokenizer)
-                : new CpuGenerationEngine(
-                    shape, weights, version, tokenizer, threads, (long)config.Rollout.PromptCacheMib << 20),
+                : device is null
+                    ? new CpuGenerationEngine(shape, weights, version, tokenizer, threads, (long)config.Rollout.PromptCacheMib << 20)
+                    : new TorchGenerationEngine(shape, weights, version, tokenizer, device),
             bytes => Safetensors.FromBytes(bytes.ToArray()),
             loggers);
+    }
+
+    /// <summary>The device of the engine on libtorch; null for the managed decoder.</summary>
+    /// <exception cref="UserErrorException">The config asks for CUDA and there is none.</exception>
+    private static torch.Device? Device(RunConfig config)
+    {
+        if (config.Rollout.Device == "cpu" || config.Rollout.Backend != PolicyBackend.BuiltIn) return null;
+        return torch.cuda.is_available() ? torch.CUDA
+            : throw new UserErrorException("rollout.device is cuda but libtorch finds no CUDA device; use cpu, or a CUDA build of libtorch.");
     }
 }

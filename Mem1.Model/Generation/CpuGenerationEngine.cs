@@ -91,27 +91,8 @@ public sealed class CpuGenerationEngine : IGenerationEngine
             TokenChecks.Require(_config, request.Context);
         else
             room = CarriedRoom.Of(_config, request);
-        if (room.Taken >= _config.MaxPositions)
-        {
-            throw new ArgumentException(
-                $"a context of {room.Taken} tokens leaves no room in the model's {_config.MaxPositions} positions.",
-                nameof(request));
-        }
-        SamplingOptions sampling = request.Sampling;
-        if (sampling.MaxNewTokens < 1)
-            throw new ArgumentException($"MaxNewTokens is {sampling.MaxNewTokens}; it must be at least 1.", nameof(request));
-        if (!(sampling.Temperature >= 0) || !float.IsFinite(sampling.Temperature))
-            throw new ArgumentException($"Temperature is {sampling.Temperature}; it must be 0 or a positive number.", nameof(request));
-        if (!(sampling.TopP > 0) || sampling.TopP > 1)
-            throw new ArgumentException($"TopP is {sampling.TopP}; it must be above 0 and at most 1.", nameof(request));
-        if (request.SharedPrompt < 0 || request.SharedPrompt > request.Context.Length)
-        {
-            throw new ArgumentException(
-                $"SharedPrompt is {request.SharedPrompt}; the context has {request.Context.Length} tokens.", nameof(request));
-        }
-        if (_active.Exists(s => s.Request.Id == request.Id))
-            throw new ArgumentException($"a request with id {request.Id} is in flight already.", nameof(request));
-        int limit = (int)Math.Min((long)sampling.MaxNewTokens, _config.MaxPositions - room.Taken);
+        int limit = ActiveRequest.Room(_config, request, room.Taken);
+        ActiveRequest.Require(request, _active.Exists(s => s.Request.Id == request.Id));
         int total = request.Context.Length + limit;
         // The last token drawn is never fed back.
         int capacity = request.Carry is null ? total - 1 : Math.Max(room.Largest, room.Visible + limit - 1);
@@ -315,51 +296,24 @@ public sealed class CpuGenerationEngine : IGenerationEngine
             }
         }
 
-        public void Accept(int step, int token, float* logits)
-        {
-            Sequence s = Sequences[step];
-            SamplingOptions sampling = s.Request.Sampling;
-            double uniform = sampling.Temperature == 0 ? 0 : RandomStream.Uniform(s.Request.Seed, (ulong)s.Generated.Count);
-            (int drawn, float logProb) = _sampler.Draw(new ReadOnlySpan<float>(logits, engine._config.VocabularySize), sampling, uniform);
-            s.Append(drawn, logProb, engine.PolicyVersion);
-            if (s.Request.TopLogProbs > 0)
-                s.Top = _sampler.Top(new ReadOnlySpan<float>(logits, engine._config.VocabularySize), s.Request.TopLogProbs);
-            if (drawn == engine._endOfText)
-                s.Finish = FinishReason.EndOfText;
-            else if (engine._stops.Completes(s.Generated, s.Request.StopStrings))
-                s.Finish = FinishReason.Stop;
-            else if (s.Length == s.Tokens.Length)
-                s.Finish = FinishReason.Length;
-        }
+        public void Accept(int step, int token, float* logits) => Sequences[step].Draw(
+            new ReadOnlySpan<float>(logits, engine._config.VocabularySize), _sampler, engine.PolicyVersion, engine._endOfText, engine._stops);
 
         public void Dispose() => _workspace.Dispose();
     }
 
-    /// <summary>A request in flight.</summary>
-    private sealed class Sequence
+    /// <summary>A request in flight and its cache.</summary>
+    private sealed class Sequence : ActiveRequest
     {
-        private readonly List<float> _logProbs = [];
-        private readonly List<long> _versions = [];
-
         public Sequence(GenerationRequest request, int total, SequenceCache cache, bool keepsPrompts)
+            : base(request, total)
         {
-            Request = request;
-            Tokens = new int[total];
-            request.Context.CopyTo(Tokens, 0);
-            Length = request.Context.Length;
             Cache = cache;
             // Carried episodes keep more than their prompt, in a place of their own.
             Prompt = keepsPrompts && request.Carry is null ? Math.Max(request.SharedPrompt - 1, 0) : 0;
         }
 
-        public GenerationRequest Request { get; }
         public SequenceCache Cache { get; }
-
-        /// <summary>Context and what was drawn; its length is the limit.</summary>
-        public int[] Tokens { get; }
-
-        /// <summary>Tokens so far.</summary>
-        public int Length { get; private set; }
 
         /// <summary>
         /// Tokens of the prompt that are shared: all but the last, after which the first turn draws and which is therefore always computed.
@@ -370,24 +324,5 @@ public sealed class CpuGenerationEngine : IGenerationEngine
 
         /// <summary>Tokens not in the cache yet.</summary>
         public int Pending => Length - Cache.Computed;
-
-        public List<int> Generated { get; } = [];
-
-        public FinishReason? Finish { get; set; }
-
-        /// <summary>The most likely tokens in the place of the last one drawn.</summary>
-        public IReadOnlyList<TokenLogProb> Top { get; set; } = [];
-
-        public void Report() => Request.Observer?.Drawn(Generated[^1], _logProbs[^1], _versions[^1], Top);
-
-        public void Append(int token, float logProb, long version)
-        {
-            Tokens[Length++] = token;
-            Generated.Add(token);
-            _logProbs.Add(logProb);
-            _versions.Add(version);
-        }
-
-        public GenerationResult Result() => new(Request.Id, [.. Generated], [.. _logProbs], [.. _versions], Finish!.Value);
     }
 }

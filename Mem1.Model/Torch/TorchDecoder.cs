@@ -266,7 +266,7 @@ public sealed class TorchDecoder : IDisposable
     private Tensor RmsNorm(Tensor x, Tensor weight) =>
         x * torch.rsqrt(x.square().mean([-1L], keepdim: true) + Config.NormEpsilon) * weight;
 
-    private static float[] ScaleTable(DecoderConfig config)
+    internal static float[] ScaleTable(DecoderConfig config)
     {
         var table = new float[config.MaxPositions];
         for (var p = 0; p < table.Length; p++)
@@ -279,7 +279,7 @@ public sealed class TorchDecoder : IDisposable
         return table;
     }
 
-    private static (float[] Cos, float[] Sin) RopeTables(DecoderConfig config)
+    internal static (float[] Cos, float[] Sin) RopeTables(DecoderConfig config)
     {
         int half = config.HeadSize / 2;
         var cos = new float[config.MaxPositions * config.HeadSize];

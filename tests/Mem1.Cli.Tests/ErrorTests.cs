@@ -69,6 +69,8 @@ public sealed class ErrorTests : IDisposable
     [InlineData("ppo.learning_rate=1e999", "ppo.learning_rate", "a number")]
     [InlineData("name=../elsewhere", "folder name")]
     [InlineData("learner.device=cuda:x", "cpu or cuda")]
+    [InlineData("rollout.device=gpu", "rollout.device", "cpu or cuda")]
+    [InlineData("rollout.prompt_cache_mib=-1", "rollout.prompt_cache_mib is -1")]
     [InlineData("environment.kind=retrieval", "environment.corpus")]
     [InlineData("ppo.estimator=rloo", "rollout.group_size")]
     [InlineData("ppo.estimator=ppo", "gae or grpo or rloo or reinforce_plus_plus")]
@@ -92,6 +94,15 @@ public sealed class ErrorTests : IDisposable
         Assert.StartsWith("mem1: ", outcome.Error);
         foreach (var word in words) Assert.Contains(word, outcome.Error);
         Assert.False(Directory.Exists(RunsFolder));
+    }
+
+    [Fact]
+    public void A_device_that_is_not_there()
+    {
+        if (TorchSharp.torch.cuda.is_available()) Assert.Skip("this machine has a CUDA device");
+        var outcome = Cli.Run("train", "--quick", "--runs", RunsFolder, "--set", "rollout.device=cuda");
+        Assert.Equal(2, outcome.ExitCode);
+        Assert.Contains("rollout.device is cuda but libtorch finds no CUDA device", outcome.Error);
     }
 
     [Fact]

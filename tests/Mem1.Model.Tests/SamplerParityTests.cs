@@ -13,17 +13,8 @@ public sealed class SamplerParityTests
     [MemberData(nameof(Shapes))]
     public void LogProbsEqualTheGradientPass(string name)
     {
-        if (!LibtorchLoads())
-            Assert.Skip("libtorch did not load (Debian: libtorch-dev)");
-        DecoderConfig config = name switch
-        {
-            "plain" => Support.PlainConfig(),
-            "tied" => Support.PlainConfig() with { TiedEmbeddings = true, QkvBias = false, RopeTheta = 10_000, KeyValueHeads = 1 },
-            "rope-conv" => Support.FullConfig(),
-            "none-conv" => Support.FullConfig(PositionEncoding.None) with { KeyValueHeads = 4, QkvBias = false },
-            "conv-1" => Support.FullConfig() with { ConvKernel = 1, EmbeddingConvKernel = 0, TiedEmbeddings = false },
-            _ => Support.PlainConfig() with { HeadSize = 24, IntermediateSize = 33, HiddenSize = 50, VocabularySize = 129, Layers = 3 },
-        };
+        RequireLibtorch();
+        DecoderConfig config = Shape(name);
         ModelWeights weights = Support.RandomWeights(config, 21);
         using var engine = new CpuGenerationEngine(config, weights, 1, Support.Words(config.VocabularySize), 2);
         using var torchModel = new TorchDecoder(config, weights, CPU);
@@ -57,6 +48,22 @@ public sealed class SamplerParityTests
                 Assert.InRange(Math.Sqrt(squares / result.Tokens.Length), 0, 1.5e-5);
             }
         }
+    }
+
+    internal static DecoderConfig Shape(string name) => name switch
+    {
+        "plain" => Support.PlainConfig(),
+        "tied" => Support.PlainConfig() with { TiedEmbeddings = true, QkvBias = false, RopeTheta = 10_000, KeyValueHeads = 1 },
+        "rope-conv" => Support.FullConfig(),
+        "none-conv" => Support.FullConfig(PositionEncoding.None) with { KeyValueHeads = 4, QkvBias = false },
+        "conv-1" => Support.FullConfig() with { ConvKernel = 1, EmbeddingConvKernel = 0, TiedEmbeddings = false },
+        _ => Support.PlainConfig() with { HeadSize = 24, IntermediateSize = 33, HiddenSize = 50, VocabularySize = 129, Layers = 3 },
+    };
+
+    internal static void RequireLibtorch()
+    {
+        if (!LibtorchLoads())
+            Assert.Skip("libtorch did not load (Debian: libtorch-dev)");
     }
 
     private static bool LibtorchLoads()
