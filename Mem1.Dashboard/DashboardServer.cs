@@ -2,6 +2,8 @@
 // can reach it through a name of its own; a failure in here never reaches the training.
 using System.Net;
 using System.Net.Sockets;
+using Grpc.Net.Client;
+using Mem1.Protocol.Security;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Hosting.Server;
@@ -24,6 +26,10 @@ public sealed record DashboardOptions
     public int Port { get; init; } = StandardPort;
     /// <summary>The run's folder; null for the demonstration.</summary>
     public string? Folder { get; init; }
+    /// <summary>The learner in another process that is followed, by the address its workers use; null to show what this process has.</summary>
+    public Uri? Learner { get; init; }
+    /// <summary>What is shown to that learner, and whom it must be.</summary>
+    public ChannelSecurity Security { get; init; } = ChannelSecurity.None;
     /// <summary>The training in this process; null to show files only.</summary>
     public ILiveSource? Live { get; init; }
     /// <summary>What the training in this process says.</summary>
@@ -49,20 +55,28 @@ public sealed class DashboardServer : IAsyncDisposable
     // Proxies and browsers drop streams that say nothing for a minute.
     private static readonly TimeSpan KeepAlive = TimeSpan.FromSeconds(15);
 
+    // All metrics of a run of a hundred thousand updates.
+    private const int MaxAnswerBytes = 256 << 20;
+
+    private static readonly TimeSpan ConnectLimit = TimeSpan.FromSeconds(5);
+
     private readonly WebApplication _application;
+    private IDisposable? _channel;
     private readonly CancellationTokenSource _stopping;
     private readonly Task _feeding;
 
-    private DashboardServer(WebApplication application, CancellationTokenSource stopping, Task feeding, RunModel model, Uri address) =>
-        (_application, _stopping, _feeding, Model, Address) = (application, stopping, feeding, model, address);
+    private DashboardServer(WebApplication application, CancellationTokenSource stopping, Task feeding, IDashboardBackend backend, Uri address) =>
+        (_application, _stopping, Stopping, _feeding, Backend, Address) = (application, stopping, stopping.Token, feeding, backend, address);
 
     /// <summary>Where it listens.</summary>
     public Uri Address { get; }
 
-    /// <summary>What it shows.</summary>
-    public RunModel Model { get; }
+    internal IDashboardBackend Backend { get; }
 
-    internal EventHub Hub { get; private init; } = null!;
+    internal EventHub Hub => Backend.Hub;
+
+    /// <summary>Cancelled when it stops.</summary>
+    internal CancellationToken Stopping { get; }
 
     /// <summary>Starts to listen.</summary>
     /// <exception cref="DashboardException">The address cannot be bound, or the folder is not a run's.</exception>
@@ -72,15 +86,8 @@ public sealed class DashboardServer : IAsyncDisposable
             throw new DashboardException($"The dashboard cannot listen on \"{options.Address}\": that is not an IP address.");
         if (options.Folder is { } given && options.Live is null && !File.Exists(Path.Combine(given, "config.yaml")))
             throw new DashboardException($"There is no run in {given} (no config.yaml in it).");
-        var model = options.Folder is { } folder
-            ? new RunModel(Path.GetFileName(Path.TrimEndingDirectorySeparator(folder)),
-                options.Live is null ? RunSource.Folder : RunSource.Live)
-            {
-                Folder = folder,
-            }
-            : new RunModel("demo", RunSource.Demo);
-        var hub = new EventHub(options.EventCapacity);
         var stopping = new CancellationTokenSource();
+        var (backend, feed, channel) = options.Learner is null ? Local(options, stopping.Token) : Remote(options, options.Learner, stopping.Token);
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
         builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>
         {
@@ -91,10 +98,7 @@ public sealed class DashboardServer : IAsyncDisposable
         builder.Services.AddRoutingCore();
         builder.Services.AddLogging();
         var application = builder.Build();
-        var desk = new CommandDesk(
-            options.Commands, options.Token, options.Folder is { } run ? new AuditLog(run) : null, TimeProvider.System, stopping.Token);
-        var api = new LocalBackend(model, hub, options.Telemetry, desk);
-        new DashboardWeb(api, stopping.Token, KeepAlive).Map(application);
+        new DashboardWeb(backend, stopping.Token, KeepAlive).Map(application);
         try
         {
             await application.StartAsync(cancellationToken).ConfigureAwait(false);
@@ -102,6 +106,7 @@ public sealed class DashboardServer : IAsyncDisposable
         catch (Exception e)
         {
             await application.DisposeAsync().ConfigureAwait(false);
+            channel?.Dispose();
             stopping.Dispose();
             if (e is not (IOException or SocketException)) throw;
             throw new DashboardException(
@@ -110,10 +115,8 @@ public sealed class DashboardServer : IAsyncDisposable
         }
 
         var bound = application.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First();
-        IRunFeed feed = options.Folder is { } path ? new FolderFeed(path) : new DemoFeed();
-        var feeder = new Feeder(model, hub, feed, options.Live, options.Telemetry, api);
-        var feeding = Task.Run(() => feeder.RunAsync(LookInterval, stopping.Token), CancellationToken.None);
-        return new DashboardServer(application, stopping, feeding, model, new Uri(bound)) { Hub = hub };
+        var feeding = Task.Run(feed, CancellationToken.None);
+        return new DashboardServer(application, stopping, feeding, backend, new Uri(bound)) { _channel = channel };
     }
 
     /// <summary>Stops listening; browsers reconnect when it is started again.</summary>
@@ -124,6 +127,44 @@ public sealed class DashboardServer : IAsyncDisposable
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(2));
         await _application.StopAsync(limit.Token).ConfigureAwait(false);
         await _application.DisposeAsync().ConfigureAwait(false);
+        _channel?.Dispose();
         _stopping.Dispose();
+    }
+
+    /// <summary>What this process has: a run's folder, or the demonstration.</summary>
+    private static (IDashboardBackend Backend, Func<Task> Feed, IDisposable? Channel) Local(DashboardOptions options, CancellationToken stopping)
+    {
+        var model = options.Folder is { } folder
+            ? new RunModel(Path.GetFileName(Path.TrimEndingDirectorySeparator(folder)), options.Live is null ? RunSource.Folder : RunSource.Live)
+            {
+                Folder = folder,
+            }
+            : new RunModel("demo", RunSource.Demo);
+        var hub = new EventHub(options.EventCapacity);
+        var desk = new CommandDesk(
+            options.Commands, options.Token, options.Folder is { } run ? new AuditLog(run) : null, TimeProvider.System, stopping);
+        var backend = new LocalBackend(model, hub, options.Telemetry, desk);
+        IRunFeed feed = options.Folder is { } path ? new FolderFeed(path) : new DemoFeed();
+        var feeder = new Feeder(model, hub, feed, options.Live, options.Telemetry, backend);
+        return (backend, () => feeder.RunAsync(LookInterval, stopping), null);
+    }
+
+    /// <summary>A learner in another process.</summary>
+    private static (IDashboardBackend Backend, Func<Task> Feed, IDisposable? Channel) Remote(
+        DashboardOptions options, Uri learner, CancellationToken stopping)
+    {
+        var (channel, invoker) = LearnerChannel.Open(
+            learner, options.Security, new GrpcChannelOptions { MaxReceiveMessageSize = MaxAnswerBytes },
+            new SocketsHttpHandler
+            {
+                EnableMultipleHttp2Connections = true,
+                ConnectTimeout = ConnectLimit,
+                KeepAlivePingDelay = KeepAlive,
+                KeepAlivePingTimeout = ConnectLimit,
+            });
+        var random = new Random();
+        var backend = new RemoteBackend(
+            new Protocol.V1.ObserverService.ObserverServiceClient(invoker), learner.Authority, TimeProvider.System, random.NextDouble);
+        return (backend, () => backend.RunAsync(stopping), channel);
     }
 }

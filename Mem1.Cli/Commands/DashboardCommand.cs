@@ -4,7 +4,7 @@ using Mem1.Dashboard;
 
 namespace Mem1.Cli.Commands;
 
-/// <summary><c>mem1 dashboard</c>: looks at a run from its folder, or at a recorded one.</summary>
+/// <summary><c>mem1 dashboard</c>: looks at a run from its folder, at a learner elsewhere, or at a recorded run.</summary>
 internal static class DashboardCommand
 {
     /// <summary>Environment variable that holds the token of commands.</summary>
@@ -17,6 +17,12 @@ internal static class DashboardCommand
             Description = "Folder of a run: finished, crashed, or going on in another process",
             HelpName = "DIR",
         };
+        var learner = new Option<string?>("--learner")
+        {
+            Description = "A learner that runs elsewhere, by the address its workers use",
+            HelpName = "HOST:PORT",
+        };
+        var security = new SecurityArguments();
         var demo = new Option<bool>("--demo") { Description = "A recorded run" };
         var port = PortOption("--port");
         var listen = AddressOption("--listen");
@@ -29,21 +35,33 @@ internal static class DashboardCommand
               ./mem1 dashboard --demo
               ./mem1 dashboard --run runs/default
               ./mem1 dashboard --run runs/default --port 8080
+              ./mem1 dashboard --learner gpu-node:5050           as it trains; commands go on to it
             """)
         {
-            run, demo, port, listen,
+            run, learner, demo, port, listen,
         };
+        security.AddTo(command);
         command.SetAction(async (parse, cancellationToken) =>
         {
             var folder = parse.GetValue(run)?.FullName;
-            if (folder is null == !parse.GetValue(demo))
-                throw new UserErrorException("say what to show: either --run DIR or --demo.");
+            var followed = parse.GetValue(learner);
+            if ((folder is null ? 0 : 1) + (followed is null ? 0 : 1) + (parse.GetValue(demo) ? 1 : 0) != 1)
+                throw new UserErrorException("say what to show: either --run DIR, --learner HOST:PORT or --demo.");
+            var shown = security.Client(parse);
             var server = await DashboardServer.StartAsync(
-                new DashboardOptions { Folder = folder, Address = parse.GetValue(listen)!, Port = parse.GetValue(port) }, cancellationToken)
+                new DashboardOptions
+                {
+                    Folder = folder,
+                    Learner = followed is null ? null : RolloutCommand.Address(followed, shown.Tls is null ? "http" : "https"),
+                    Security = shown,
+                    Address = parse.GetValue(listen)!,
+                    Port = parse.GetValue(port),
+                },
+                cancellationToken)
                 .ConfigureAwait(false);
             await using (server.ConfigureAwait(false))
             {
-                Console.WriteLine($"{(folder is null ? "the recorded run" : folder)}: {server.Address} (Ctrl-C stops it)");
+                Console.WriteLine($"{folder ?? (followed is null ? "the recorded run" : $"the learner at {followed}")}: {server.Address} (Ctrl-C stops it)");
                 await Task.Delay(Timeout.Infinite, cancellationToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
             }
 
@@ -104,6 +122,7 @@ internal static class DashboardCommand
                 },
                 CancellationToken.None)
                 .GetAwaiter().GetResult();
+            reporter.Dashboard = server;
             reporter.Note($"Dashboard: {server.Address} (for commands it asks for the token in {where})");
             return new Running(server);
         }

@@ -150,7 +150,8 @@ internal static class RolloutCommand
         + $"finished, {c.EpisodesReturned} handed back, {c.GeneratedTokens} tokens ({c.TokensPerSecond:0}/s while decoding), "
         + $"{c.Unacknowledged} turns unacknowledged");
 
-    /// <summary>Reads HOST:PORT.</summary>
+    /// <summary>Where a learner listens, as --learner says it.</summary>
+    /// <exception cref="UserErrorException">It is no address.</exception>
     internal static Uri Address(string text, string scheme)
     {
         if (Uri.TryCreate(text.Contains("://", StringComparison.Ordinal) ? text : $"{scheme}://{text}", UriKind.Absolute, out var address)

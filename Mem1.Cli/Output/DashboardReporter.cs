@@ -33,6 +33,15 @@ internal sealed class DashboardReporter(IRunReporter inner) : IRunReporter, ILiv
         inner.Phase(what);
     }
 
+    /// <summary>The dashboard of this run, which answers those of other processes too; null without one.</summary>
+    public DashboardServer? Dashboard { get; set; }
+
+    public LearnerHostOptions Hosting(LearnerHostOptions options) => Dashboard is not { } dashboard ? options : options with
+    {
+        Services = services => ObserverEndpoint.AddTo(services, dashboard),
+        Endpoints = ObserverEndpoint.Map,
+    };
+
     public void Serving(RunSession session)
     {
         _session = session;

@@ -7,6 +7,7 @@ using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
+using Microsoft.AspNetCore.Routing;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.AspNetCore.Server.Kestrel.Https;
 using Microsoft.Extensions.DependencyInjection;
@@ -47,6 +48,10 @@ public sealed record LearnerHostOptions
     public BearerToken? Token { get; init; }
     /// <summary>The certificate to serve with and, where it names an authority, whose callers to let in; null serves without TLS.</summary>
     public TlsFiles? Tls { get; init; }
+    /// <summary>Adds what <see cref="Endpoints"/> need to the server's services; null for nothing.</summary>
+    public Action<IServiceCollection>? Services { get; init; }
+    /// <summary>Maps further gRPC services; callers must show the same as workers. Null for none.</summary>
+    public Action<IEndpointRouteBuilder>? Endpoints { get; init; }
 }
 
 /// <summary>The learner's gRPC server: ledger and weights behind Kestrel's HTTP/2.</summary>
@@ -144,9 +149,11 @@ public sealed class LearnerHost : IAsyncDisposable
         builder.Services.AddSingleton(ledger).AddSingleton(publisher)
             .AddSingleton(new LearnerServiceOptions(modelFingerprint, options.SilenceLimit, stopping.Token, options.RunFiles, options.RunFingerprint))
             .AddSingleton<LearnerServiceImplementation>();
+        options.Services?.Invoke(builder.Services);
         var application = builder.Build();
         application.UseRouting();
         application.MapGrpcService<LearnerServiceImplementation>();
+        options.Endpoints?.Invoke(application);
         try
         {
             await application.StartAsync(cancellationToken).ConfigureAwait(false);

@@ -119,7 +119,21 @@ public sealed partial class DashboardCommandTests : IDisposable
         Assert.False(File.Exists(Path.Combine(Run, "dashboard.token")));
         Assert.Equal("done", (await SendAsync("checkpoint", Token)).Outcome);
         Assert.Equal("refused", (await SendAsync("drain_worker", Token, "three")).Outcome);
-        Assert.Equal("done", (await SendAsync("drain_worker", Token, "one")).Outcome);
+
+        // The same from a dashboard in a process of its own, which knows nothing but the learner's address.
+        using (var apart = Cli.Start("dashboard", "--learner", at, "--port", "0"))
+        {
+            apart.Until(() => Followed().IsMatch(apart.Out), "the dashboard apart is up");
+            var there = new Uri(Followed().Match(apart.Out).Groups[1].Value);
+            await UntilAsync(async () => (await _http.GetAsync(new Uri(there, "/ready"), Stop)).IsSuccessStatusCode, "it follows the learner");
+            Assert.Equal(2, (await GetAsync(new Uri(there, "/api/state").ToString())).GetProperty("workers").GetArrayLength());
+            Assert.NotEqual(0, (await GetAsync(new Uri(there, "/api/metrics").ToString())).GetProperty("updates").GetArrayLength());
+            Assert.Equal(HttpStatusCode.Unauthorized, (await SendAsync("drain_worker", "not the token at all", "one", at: there)).Status);
+            Assert.Equal("done", (await SendAsync("drain_worker", Token, "one", at: there)).Outcome);
+            apart.Signal(Child.SigTerm);
+            apart.Finish().Succeeded();
+        }
+
         one.Finish().Succeeded();
         var done = Updates;
         learner.Until(() => Updates >= done + 2, "the other worker plays on");
@@ -145,9 +159,9 @@ public sealed partial class DashboardCommandTests : IDisposable
         await UntilAsync(async () => (await _http.GetAsync("/ready", Stop)).IsSuccessStatusCode, "it is ready");
     }
 
-    private async Task<(HttpStatusCode Status, string Outcome, string Text)> SendAsync(string command, string? token, string target = "", int? value = null)
+    private async Task<(HttpStatusCode Status, string Outcome, string Text)> SendAsync(string command, string? token, string target = "", int? value = null, Uri? at = null)
     {
-        using var request = new HttpRequestMessage(HttpMethod.Post, "/api/commands")
+        using var request = new HttpRequestMessage(HttpMethod.Post, new Uri(at ?? _http.BaseAddress!, "/api/commands"))
         {
             Content = new StringContent(JsonSerializer.Serialize(new { command, target, value }), Encoding.UTF8, "application/json"),
         };
@@ -179,6 +193,9 @@ public sealed partial class DashboardCommandTests : IDisposable
 
     [GeneratedRegex(@"Dashboard: (http://\S+)")]
     private static partial Regex Opened();
+
+    [GeneratedRegex(@"the learner at \S+: (http://\S+)")]
+    private static partial Regex Followed();
 
     [GeneratedRegex(@"Waiting for workers at (\S+):")]
     private static partial Regex Listening();

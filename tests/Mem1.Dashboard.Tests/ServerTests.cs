@@ -189,7 +189,7 @@ public sealed class ServerTests : IAsyncLifetime
         return json.RootElement.Clone();
     }
 
-    private static async Task<string> NextAsync(StreamReader reader, string name)
+    internal static async Task<string> NextAsync(StreamReader reader, string name)
     {
         while (await reader.ReadLineAsync(Stop) is { } line)
         {

@@ -44,6 +44,7 @@ function App() {
   useEffect(() => {
     document.title = `${label}${run ? ` – ${run.name}` : ''} – Mem1`;
   }, [label, run]);
+  const away = state?.unreachable_since;
   const source = { live: 'live', folder: 'from its files', demo: 'recorded' }[state?.source ?? 'folder'];
   return (
     <>
@@ -51,11 +52,12 @@ function App() {
       <header>
         <h1><img src="/icon.svg" alt="" width="20" height="20" /> Mem1 <span class="run">{run?.name ?? '…'}</span></h1>
         <p class="status" role="status">
-          <span class={connected ? 'dot ok' : 'dot bad'} aria-hidden="true" />
-          {connected ? `${source}${state?.phase ? ` · ${state.phase}` : ''}${state?.source === 'live' && state.detail ? ` · ${state.detail}` : ''}`
+          <span class={connected && !away ? 'dot ok' : 'dot bad'} aria-hidden="true" />
+          {connected && away ? `Learner not reachable since ${new Date(away).toLocaleTimeString('en-GB')}; what is shown is from before`
+            : connected ? `${source}${state?.phase ? ` · ${state.phase}` : ''}${state?.source === 'live' && state.detail ? ` · ${state.detail}` : ''}`
             : everConnected ? 'Connection lost; trying again …' : 'Connecting …'}
           {state?.paused ? <b> · paused</b> : null}
-          {state?.source === 'live' && connected ? <span class="quiet"> · {duration((Date.now() - Date.parse(state.phase_since)) / 1000)}</span> : null}
+          {state?.source === 'live' && connected && !away ? <span class="quiet"> · {duration((Date.now() - Date.parse(state.phase_since)) / 1000)}</span> : null}
           {lost > 0 ? <span class="quiet"> · {lost} messages dropped, state read again</span> : null}
         </p>
       </header>
