@@ -27,6 +27,7 @@ internal static class Program
           ./mem1 train --corpus C.jsonl --tasks T.jsonl
           ./mem1 learner                    train with workers elsewhere: ./mem1 rollout --learner 127.0.0.1:5050
           ./mem1 eval --objectives 1,2,4 --agents mem1,full    what memory costs and what it keeps
+          ./mem1 demo                       constant memory against full context, trained and compared from nothing
           ./mem1 sft --data CHATS.jsonl --model FOLDER
           ./mem1 dashboard --demo           look at a run in a browser; mem1 train has its own
           ./mem1 data convert --from squad --input train.json --corpus C.jsonl --tasks T.jsonl
@@ -46,6 +47,7 @@ internal static class Program
         RetrieverCommand.Create(),
         ServeCommand.Create(),
         EvalCommand.Create(),
+        DemoCommand.Create(),
         BenchCommand.Create(),
         ShopCommand.Create(),
         ReplayCommand.Create(),

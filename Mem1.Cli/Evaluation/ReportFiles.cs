@@ -41,6 +41,12 @@ internal static class ReportFiles
     {
         AtomicFile.WriteText(Path.Combine(folder, "report.json"), Json(report, indented: true) + "\n");
         AtomicFile.WriteText(Path.Combine(folder, "report.md"), Markdown(report));
+        WritePlots(report, folder);
+    }
+
+    /// <summary>Writes exact_match.svg and peak_tokens.svg.</summary>
+    public static void WritePlots(EvaluationReport report, string folder)
+    {
         AtomicFile.WriteText(Path.Combine(folder, "exact_match.svg"), Plot(report, "Exact match", "objectives right", c => c.EmCount));
         AtomicFile.WriteText(Path.Combine(folder, "peak_tokens.svg"), Plot(report, "Peak tokens, prompt included", "tokens", c => c.PeakTokens));
     }
@@ -80,6 +86,14 @@ internal static class ReportFiles
         Line("");
         Line("![exact match against objectives](exact_match.svg)");
         Line("![peak tokens against objectives](peak_tokens.svg)");
+        AppendTables(text, report);
+        return text.ToString();
+    }
+
+    /// <summary>Adds the tables of a report to a document.</summary>
+    public static void AppendTables(StringBuilder text, EvaluationReport report)
+    {
+        void Line(string line) => text.Append(line).Append('\n');
         Table("All episodes", c => c.All);
         Table("Successful episodes: at least one objective right", c => c.Successful);
         Line("");
@@ -96,7 +110,6 @@ internal static class ReportFiles
         }
 
         if (report.Cells.Any(c => c.Legacy is not null)) Legacy();
-        return text.ToString();
 
         void Table(string title, Func<Cell, CellMeans?> of)
         {

@@ -105,6 +105,19 @@ internal sealed class ResultsFolder : IDisposable
         _lock.Dispose();
     }
 
+    /// <summary>The settings of an evaluation that nobody is writing to.</summary>
+    /// <exception cref="UserErrorException">They cannot be read.</exception>
+    public static EvaluationSettings ReadSettings(string path) => Settings(Path.Combine(path, SettingsName))
+        ?? throw new UserErrorException($"{Path.Combine(path, SettingsName)} cannot be read.");
+
+    /// <summary>The rows of an evaluation that nobody is writing to.</summary>
+    /// <exception cref="UserErrorException">One of them is no row.</exception>
+    public static IReadOnlyList<EpisodeRecord> ReadRows(string path)
+    {
+        var rows = Path.Combine(path, RowsName);
+        return Parse(rows, File.ReadAllText(rows));
+    }
+
     private void Load(EvaluationSettings settings, bool resume)
     {
         string rows = Path.Combine(FullPath, RowsName), about = Path.Combine(FullPath, SettingsName);
@@ -115,15 +128,7 @@ internal sealed class ResultsFolder : IDisposable
             Check(about, settings);
             var lines = File.ReadAllText(rows);
             var whole = lines[..(lines.LastIndexOf('\n') + 1)];
-            var number = 0;
-            foreach (var line in whole.Split('\n', StringSplitOptions.RemoveEmptyEntries))
-            {
-                number++;
-                var row = EpisodeRecord.FromJson(line)
-                    ?? throw new UserErrorException($"{rows}, line {number}, is no row of an evaluation: remove it and resume again.");
-                _rows[row.Key] = row;
-            }
-
+            foreach (var row in Parse(rows, whole)) _rows[row.Key] = row;
             if (whole.Length != lines.Length) AtomicFile.WriteText(rows, whole);
         }
 
@@ -131,18 +136,28 @@ internal sealed class ResultsFolder : IDisposable
         _append = new FileStream(rows, FileMode.Append, FileAccess.Write, FileShare.Read, 1);
     }
 
-    private static void Check(string about, EvaluationSettings settings)
+    private static IReadOnlyList<EpisodeRecord> Parse(string path, string lines) =>
+    [
+        .. lines.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select((line, i) => EpisodeRecord.FromJson(line)
+            ?? throw new UserErrorException($"{path}, line {i + 1}, is no row of an evaluation: remove it and resume again.")),
+    ];
+
+    /// <summary>Null when there are none that can be read.</summary>
+    private static EvaluationSettings? Settings(string about)
     {
-        EvaluationSettings? before = null;
         try
         {
-            if (File.Exists(about)) before = JsonSerializer.Deserialize<EvaluationSettings>(File.ReadAllText(about), s_json);
+            return File.Exists(about) ? JsonSerializer.Deserialize<EvaluationSettings>(File.ReadAllText(about), s_json) : null;
         }
         catch (JsonException)
         {
-            // As good as none.
+            return null;
         }
+    }
 
+    private static void Check(string about, EvaluationSettings settings)
+    {
+        var before = Settings(about);
         if (before is null) throw new UserErrorException($"{about} cannot be read, so its results cannot be gone on with; choose another --out.");
         if (before == settings) return;
         var differing = typeof(EvaluationSettings).GetProperties().First(p => !Equals(p.GetValue(before), p.GetValue(settings)));
