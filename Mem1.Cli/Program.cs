@@ -26,6 +26,7 @@ internal static class Program
           ./mem1 train --quick              the same in miniature, under a minute
           ./mem1 train --corpus C.jsonl --tasks T.jsonl
           ./mem1 learner                    train with workers elsewhere: ./mem1 rollout --learner 127.0.0.1:5050
+          ./mem1 cluster up --workers 4     learner, workers and dashboard as processes of this machine
           ./mem1 eval --objectives 1,2,4 --agents mem1,full    what memory costs and what it keeps
           ./mem1 demo                       constant memory against full context, trained and compared from nothing
           ./mem1 sft --data CHATS.jsonl --model FOLDER
@@ -54,6 +55,7 @@ internal static class Program
         TraceCommand.Create(),
         ModelCommand.Create(),
         DoctorCommand.Create(),
+        ClusterCommand.Create(),
     };
 
     public static async Task<int> Main(string[] args)
