@@ -64,7 +64,7 @@ internal sealed partial class ClusterControl(Action<string> say)
 
         state = Start(state, "learner", ClusterNode.Learner, at =>
         [
-            "learner", "--listen", $"{at}:{plan.Port}", "--name", plan.Name, "--runs", plan.Runs, "--go-on", "--no-dashboard",
+            "learner", "--listen", $"{at}:{plan.Port}", "--name", plan.Name, "--runs", plan.Runs, "--go-on", "--dashboard-port", "0",
             "--token-file", token, .. arguments,
         ]);
         var learner = state.Nodes[^1];
@@ -74,7 +74,7 @@ internal sealed partial class ClusterControl(Action<string> say)
         if (plan.Dashboard)
         {
             state = Start(state, "dashboard", ClusterNode.Dashboard, _ =>
-                ["dashboard", "--run", Path.Combine(plan.Runs, plan.Name), "--port", $"{plan.DashboardPort}"], ownNetwork: false);
+                ["dashboard", "--learner", $"{learner.Address}:{plan.Port}", "--token-file", token, "--port", $"{plan.DashboardPort}"], ownNetwork: false);
             say($"dashboard: http://127.0.0.1:{plan.DashboardPort}/");
         }
 

@@ -27,14 +27,17 @@ public sealed class ClusterTests : IDisposable
     public void A_rolling_restart_and_a_kill_under_load_lose_no_task_and_train_on_none_twice()
     {
         string[] run = ["--quick", "--set", "evaluation.episodes=0", "--set", $"checkpoint.sampled_trajectories={Kept}"];
+        var dashboard = Port();
         Cli.Run([
-            "cluster", "up", .. Here, .. run, "--workers", "2", "--port", Port(), "--dashboard-port", Port(), "--set", "checkpoint.every=1",
+            "cluster", "up", .. Here, .. run, "--workers", "2", "--port", Port(), "--dashboard-port", dashboard, "--set", "checkpoint.every=1",
             "--updates", "100000",
         ]).Succeeded();
         Assert.Equal(["learner", "worker-1", "worker-2", "dashboard"], Status().Select(n => n.GetProperty("name").GetString()));
         Refusals.Refused(["cluster", "up", .. Here], "is up", "cluster down");
         Refusals.Refused(["cluster", "kill", "worker-9", .. Here], "worker-9", "worker-1");
         Until(() => Updates() >= 1, "an update");
+        using var page = new HttpClient { BaseAddress = new Uri($"http://127.0.0.1:{dashboard}/") };
+        Until(() => State().Contains("\"phase\":\"training\"", StringComparison.Ordinal), "the dashboard follows the learner");
 
         Cli.Run(["cluster", "restart", "worker-1", "learner", .. Here]).Succeeded();
         Cli.Run(["cluster", "kill", "worker-2", .. Here]).Succeeded();
@@ -54,6 +57,8 @@ public sealed class ClusterTests : IDisposable
         Assert.All(
             Directory.EnumerateFiles(Path.Combine(_temp["runs"], ".cluster-c", "logs")),
             log => Assert.DoesNotContain(token, File.ReadAllText(log), StringComparison.Ordinal));
+
+        string State() => page.GetStringAsync("api/state", TestContext.Current.CancellationToken).GetAwaiter().GetResult();
 
         static List<(int Update, string? Task, string? Prompt)> Tasks(string run) =>
         [
