@@ -24,6 +24,15 @@ public sealed record ActorStatus(
     public int Turn { get; init; }
     /// <summary>What it did when, the oldest first.</summary>
     public IReadOnlyList<ActorSpan> Spans { get; init; } = [];
+    /// <summary>
+    /// Messages that were in its mailbox when it was probed last, a second ago or so; null when that is not known: it is gone, or has been
+    /// busy with one message since.
+    /// </summary>
+    public int? Mailbox { get; init; }
+    /// <summary>How long that probe waited to be handled, or has waited so far: the oldest message has waited as long, or longer.</summary>
+    public TimeSpan? Oldest { get; init; }
+    /// <summary>Messages it handled per second since the look before; null when it is gone.</summary>
+    public double? MessagesPerSecond { get; init; }
 }
 
 /// <summary>A stretch of an episode.</summary>
@@ -49,6 +58,12 @@ internal sealed class ActorBoard
     private readonly Lock _lock = new();
     private readonly Dictionary<string, Entry> _entries = new(StringComparer.Ordinal);
     private readonly Queue<string> _gone = new();
+    private readonly MailCount _nobody = new(); // of actors that are not on the board
+
+    // Of one look: ten thousand actors are probed in turn, over seconds.
+    private const int MaxProbes = 1000;
+
+    private static readonly TimeSpan s_probesApart = TimeSpan.FromSeconds(1);
 
     /// <summary>All actors there are, and the last that have gone.</summary>
     public IReadOnlyList<ActorStatus> Snapshot()
@@ -56,8 +71,24 @@ internal sealed class ActorBoard
         lock (_lock)
         {
             var now = Stopwatch.GetTimestamp();
-            return [.. _entries.Select(e => e.Value.Status(e.Key, now))];
+            // Where there are more actors than one look probes, those of this look are not probed again before the others.
+            var apart = s_probesApart * Math.Max(1, _entries.Count / MaxProbes);
+            var left = MaxProbes;
+            var seen = _entries.Select(e => e.Value.Status(e.Key, now)).ToList();
+            foreach (var entry in _entries.Values)
+            {
+                if (left == 0) break;
+                if (entry.Mail.Probe(now, apart)) left--;
+            }
+
+            return seen;
         }
+    }
+
+    /// <summary>Where an actor's mail is counted.</summary>
+    public MailCount Mail(string name)
+    {
+        lock (_lock) return _entries.TryGetValue(name, out var entry) ? entry.Mail : _nobody;
     }
 
     public void Started(string name, string kind, string episodeId = "", int attempt = 0)
@@ -109,6 +140,7 @@ internal sealed class ActorBoard
             var now = Stopwatch.GetTimestamp();
             entry.Close(now);
             if (entry.State != "failed") entry.State = state;
+            entry.Mail.Detach();
             entry.Since = now;
             _gone.Enqueue(name);
             if (_gone.Count > MaxGone) _entries.Remove(_gone.Dequeue());
@@ -127,6 +159,7 @@ internal sealed class ActorBoard
     {
         private readonly long _born = Stopwatch.GetTimestamp();
 
+        public MailCount Mail { get; } = new();
         public string State { get; set; } = "running";
         public long Since { get; set; } = Stopwatch.GetTimestamp();
         public int Turn { get; set; }
@@ -139,19 +172,26 @@ internal sealed class ActorBoard
             if (Spans.Count > 0 && Spans[^1].End == 0) Spans[^1].End = now;
         }
 
-        public ActorStatus Status(string name, long now) => new(
-            name, kind, State, Stopwatch.GetElapsedTime(_born, now), Stopwatch.GetElapsedTime(Since, now), Restarts, LastFailure)
+        public ActorStatus Status(string name, long now)
         {
-            EpisodeId = episodeId,
-            Attempt = attempt,
-            Turn = Turn,
-            Spans =
-            [
-                .. Spans.Select(s => new ActorSpan(
-                    s.Kind, s.Turn, Stopwatch.GetElapsedTime(s.Start, now),
-                    Stopwatch.GetElapsedTime(s.Start, s.End == 0 ? now : s.End), s.Version)),
-            ],
-        };
+            var (depth, oldest, perSecond) = Mail.Look(now);
+            return new ActorStatus(
+                name, kind, State, Stopwatch.GetElapsedTime(_born, now), Stopwatch.GetElapsedTime(Since, now), Restarts, LastFailure)
+            {
+                Mailbox = depth,
+                Oldest = oldest,
+                MessagesPerSecond = perSecond,
+                EpisodeId = episodeId,
+                Attempt = attempt,
+                Turn = Turn,
+                Spans =
+                [
+                    .. Spans.Select(s => new ActorSpan(
+                        s.Kind, s.Turn, Stopwatch.GetElapsedTime(s.Start, now),
+                        Stopwatch.GetElapsedTime(s.Start, s.End == 0 ? now : s.End), s.Version)),
+                ],
+            };
+        }
     }
 
     private sealed class Span(string kind, int turn, long start)

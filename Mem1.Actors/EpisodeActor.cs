@@ -27,7 +27,7 @@ internal sealed record EpisodeServices(
     ILoggerFactory Loggers);
 
 /// <summary>Plays one lease.</summary>
-internal sealed partial class EpisodeActor : ReceiveActor, IWithTimers
+internal sealed partial class EpisodeActor : CountedActor, IWithTimers
 {
     private readonly TaskLease _lease;
     private readonly EpisodeServices _services;
@@ -53,6 +53,7 @@ internal sealed partial class EpisodeActor : ReceiveActor, IWithTimers
     private bool _ended;
 
     public EpisodeActor(TaskLease lease, EpisodeServices services, IActorRef policy, IActorRef uplink)
+        : base(services.Telemetry.Board)
     {
         _lease = lease;
         _services = services;

@@ -25,7 +25,7 @@ internal sealed class PolicyMemory
 }
 
 /// <summary>The behaviour policy: continues contexts token by token, all open requests in one batch.</summary>
-internal sealed partial class PolicyActor : ReceiveActor
+internal sealed partial class PolicyActor : CountedActor
 {
     private readonly PolicyMemory _memory;
     private readonly Func<ModelWeights, long, IGenerationEngine> _makeEngine;
@@ -49,6 +49,7 @@ internal sealed partial class PolicyActor : ReceiveActor
         RolloutTelemetry telemetry,
         TimeProvider time,
         ILoggerFactory loggers)
+        : base(telemetry.Board)
     {
         _memory = memory;
         _makeEngine = makeEngine;

@@ -19,7 +19,7 @@ internal sealed record SupervisorServices(
     TaskCompletionSource Completion);
 
 /// <summary>The root of a worker.</summary>
-internal sealed partial class RolloutSupervisor : ReceiveActor, IWithTimers
+internal sealed partial class RolloutSupervisor : CountedActor, IWithTimers
 {
     // A worker that is told to stop at once still says what it hands back; after this long it leaves without having said it.
     private static readonly TimeSpan StopPatience = TimeSpan.FromSeconds(5);
@@ -41,6 +41,7 @@ internal sealed partial class RolloutSupervisor : ReceiveActor, IWithTimers
     private bool _left;
 
     public RolloutSupervisor(SupervisorServices services)
+        : base(services.Uplink.Telemetry.Board, "", "supervisor")
     {
         _services = services;
         _options = services.Uplink.Options;
@@ -83,6 +84,9 @@ internal sealed partial class RolloutSupervisor : ReceiveActor, IWithTimers
             (_services.MakeEngine, _telemetry, _services.Uplink.Time, _services.Uplink.Loggers);
         var uplinkServices = _services.Uplink;
 
+        // On the board before they live, so that their mail is counted from the first message on.
+        _telemetry.Board.Started(ChildNames.Policy, "policy");
+        _telemetry.Board.Started(ChildNames.Uplink, "uplink");
         _policy = Context.ActorOf(
             On(_services.PolicyDispatcher, Props.Create(() => new PolicyActor(policyMemory, makeEngine, telemetry, time, loggers))),
             ChildNames.Policy);
@@ -90,9 +94,6 @@ internal sealed partial class RolloutSupervisor : ReceiveActor, IWithTimers
         _uplink = Context.ActorOf(
             On(_services.SharedDispatcher, Props.Create(() => new UplinkActor(uplinkMemory, uplinkServices, policy))),
             ChildNames.Uplink);
-        _telemetry.Board.Started("", "supervisor");
-        _telemetry.Board.Started(ChildNames.Policy, "policy");
-        _telemetry.Board.Started(ChildNames.Uplink, "uplink");
         Context.Watch(_policy);
         Context.Watch(_uplink);
     }

@@ -53,7 +53,7 @@ internal sealed record UplinkServices(
     ILoggerFactory Loggers);
 
 /// <summary>The worker's side of the stream to the learner.</summary>
-internal sealed partial class UplinkActor : ReceiveActor, IWithTimers
+internal sealed partial class UplinkActor : CountedActor, IWithTimers
 {
     // What a worker of this version speaks; the learner refuses others.
     private const int ProtocolVersion = 1;
@@ -78,6 +78,7 @@ internal sealed partial class UplinkActor : ReceiveActor, IWithTimers
     private long? _swapping;
 
     public UplinkActor(UplinkMemory memory, UplinkServices services, IActorRef policy)
+        : base(services.Telemetry.Board)
     {
         _memory = memory;
         _services = services;

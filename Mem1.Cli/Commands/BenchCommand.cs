@@ -29,6 +29,7 @@ internal static class BenchCommand
               ./mem1 bench async
               ./mem1 bench scheduler
               ./mem1 bench fleet --workers 1000
+              ./mem1 bench dashboard
               ./mem1 bench tokenizer --tokenizer Qwen2.5-0.5B
             """)
         {
@@ -36,7 +37,7 @@ internal static class BenchCommand
         };
         command.Add(AsyncBenchCommand.Create());
         command.Add(AsyncBenchCommand.CreatePass());
-        foreach (var cluster in ClusterBenchCommands.Create()) command.Add(cluster);
+        foreach (var other in ClusterBenchCommands.Create().Concat(DashboardBenchCommands.Create())) command.Add(other);
         return command;
     }
 

@@ -124,7 +124,12 @@ internal sealed class DashboardReporter(IRunReporter inner) : IRunReporter, ILiv
 
     private static ActorState State(string worker, Actors.ActorStatus a) => new(
         a.Name.Length == 0 ? worker : $"{worker}/{a.Name}", a.Name.Length == 0 ? "" : worker, a.Kind, a.State,
-        a.Kind == "episode" ? a.EpisodeId : "", Round(a.InState), Round(a.Age), a.Restarts, a.LastFailure);
+        a.Kind == "episode" ? a.EpisodeId : "", Round(a.InState), Round(a.Age), a.Restarts, a.LastFailure)
+    {
+        Mailbox = a.Mailbox,
+        OldestSeconds = a.Oldest is { } oldest ? Math.Round(oldest.TotalSeconds, 3) : null,
+        MessagesPerSecond = a.MessagesPerSecond is { } rate ? Math.Round(rate, 1) : null,
+    };
 
     /// <summary>Those of this process with what they did, then those that others play.</summary>
     private static List<EpisodeState> Episodes(string? local, IReadOnlyList<Actors.ActorStatus> actors, IReadOnlyList<LeaseStatus> leases)

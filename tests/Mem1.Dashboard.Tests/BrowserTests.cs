@@ -53,7 +53,7 @@ public sealed class BrowserTests(BrowserFixture fixture) : IClassFixture<Browser
         { "trajectory", "Attention mask" },
         { "episodes", "generating (a colour per policy version)" },
         { "workers", "Newest policy" },
-        { "actors", "worker-1" },
+        { "actors", "waiting ·" },
         { "ledger", "every task is in one state" },
         { "events", "Text, actor or episode" },
     };

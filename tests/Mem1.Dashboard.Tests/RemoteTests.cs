@@ -62,7 +62,12 @@ public sealed class RemoteTests : IAsyncLifetime
         _learner = await DashboardServer.StartAsync(
             new DashboardOptions
             {
-                Folder = _run.Path, Port = 0, Live = _live, Telemetry = new(), Commands = _target, Token = CommandToken.Of(Token, "this test"),
+                Folder = _run.Path,
+                Port = 0,
+                Live = _live,
+                Telemetry = new(),
+                Commands = _target,
+                Token = CommandToken.Of(Token, "this test"),
             },
             Stop);
         _port = new FakeLearnerPort(_learner);

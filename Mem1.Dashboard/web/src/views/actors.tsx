@@ -10,7 +10,13 @@ const ROW = 34;
 const ROWS = 18;
 
 function level(state: string): Level {
-  return state === 'failed' ? 'error' : state === 'restarted' || state === 'returned' ? 'warning' : 'info';
+  return state === 'failed' || state === 'unreachable' ? 'error' : state === 'restarted' || state === 'returned' ? 'warning' : 'info';
+}
+
+function mail(a: Actor): string {
+  if (a.mailbox === null && a.oldest_seconds === null && a.messages_per_second === null) return '';
+  const oldest = a.oldest_seconds === null ? '–' : a.oldest_seconds < 0.001 ? '0 ms' : duration(a.oldest_seconds);
+  return `${number(a.mailbox)} waiting · ${oldest} · ${number(a.messages_per_second, 1)}/s`;
 }
 
 export function Actors() {
@@ -22,6 +28,7 @@ export function Actors() {
   const answer = usePolled<{ total: number; actors: Actor[] }>(`/api/actors?text=${encodeURIComponent(text)}`, 1000);
   if (!state?.actors_by_state) return <NotLive what="the actors" />;
   const actors = answer?.actors ?? [];
+  const roots = actors.filter((a) => !a.parent).length;
   const children = new Map<string, number>();
   for (const a of actors) children.set(a.parent, (children.get(a.parent) ?? 0) + 1);
   const rows = actors.filter((a) => !(a.parent && closed[a.parent]));
@@ -31,7 +38,7 @@ export function Actors() {
   return (
     <>
       <section class="tiles">
-        <Tile label="Actors" value={number(answer?.total)} note="of the worker in this process" />
+        <Tile label="Actors" value={number(answer?.total)} note={`on ${roots} node${roots === 1 ? '' : 's'}`} />
         {Object.entries(state.actors_by_state).map(([name, count]) => <Tile key={name} label={name} value={number(count)} />)}
       </section>
       <form class="filters" onSubmit={(e) => e.preventDefault()}>
@@ -52,6 +59,7 @@ export function Actors() {
                 <button type="button" class="link" onClick={() => setChosen(a.path)}>{a.parent ? a.path.slice(a.parent.length + 1) : a.path}</button>
                 <span class="state">{a.state} {duration(a.state_seconds)}</span>
                 <span class="quiet">{a.restarts > 0 ? `${a.restarts} restarts` : a.kind}</span>
+                <span class="mail" title="messages waiting, how long the oldest has waited, messages handled per second">{mail(a)}</span>
                 <span class="quiet long">{a.detail}</span>
               </div>
             ))}
@@ -66,6 +74,8 @@ export function Actors() {
               ? "It is stopped and its task is played again from the beginning; that counts as one of the task's tries."
               : 'Its supervisor restarts it: what it was doing is done again. Too many restarts within a minute end the worker.' }} /> : null}
           <p>{detail.kind}, {detail.state} for {duration(detail.state_seconds)}, {duration(detail.age_seconds)} old, {detail.restarts} restarts.
+            {' '}Mailbox: {detail.mailbox === null ? 'not known' : `${number(detail.mailbox)} waiting`}, oldest {detail.oldest_seconds === null ? 'not known' : duration(detail.oldest_seconds)},{' '}
+            {detail.messages_per_second === null ? 'no' : number(detail.messages_per_second, 1)} messages/s.
             {detail.detail ? <> Plays <code>{detail.detail}</code>.</> : null}</p>
           {detail.last_failure ? <><p>Last failure and its causes:</p><pre>{detail.last_failure}</pre></> : <p class="quiet">It has not failed.</p>}
         </section>
