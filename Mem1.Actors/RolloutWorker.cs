@@ -77,6 +77,9 @@ public sealed class RolloutWorker : IAsyncDisposable
     /// <param name="loggerFactory">Where to log; nowhere if null.</param>
     /// <param name="time">The clock; the system's if null.</param>
     /// <param name="jitter">Randomness of back-off waits, used by one thread; seeded by the system if null.</param>
+    /// <param name="cluster">
+    /// Joins the cluster the learner tells of, and reports this worker's actors there; the caller's to dispose of. Null to stay out.
+    /// </param>
     /// <exception cref="RolloutWorkerException">The options contradict themselves or the environment.</exception>
     public static Task<RolloutWorker> StartAsync(
         RolloutWorkerOptions options,
@@ -86,7 +89,8 @@ public sealed class RolloutWorker : IAsyncDisposable
         Func<ReadOnlyMemory<byte>, ModelWeights> weightsParser,
         ILoggerFactory? loggerFactory = null,
         TimeProvider? time = null,
-        Random? jitter = null)
+        Random? jitter = null,
+        ClusterNode? cluster = null)
     {
         var loggers = loggerFactory ?? NullLoggerFactory.Instance;
         var clock = time ?? TimeProvider.System;
@@ -114,12 +118,13 @@ public sealed class RolloutWorker : IAsyncDisposable
             new EpisodeServices(options, environments, tokenizer, telemetry, clock, loggers),
             new UplinkServices(
                 options, new LearnerService.LearnerServiceClient(invoker), weightsParser, telemetry, clock, jitter ?? new Random(),
-                loggers),
+                loggers, cluster),
             engineFactory,
             options.Serial ? SerialDispatcher : null,
             options.Serial ? SerialDispatcher : PolicyDispatcher,
             completion);
 
+        cluster?.Report(options.WorkerId, telemetry.Board.Snapshot);
         var system = ActorSystem.Create("mem1-rollout", Settings);
         var props = Props.Create(() => new RolloutSupervisor(services));
         var supervisor = system.ActorOf(options.Serial ? props.WithDispatcher(SerialDispatcher) : props, "rollout");

@@ -50,7 +50,8 @@ internal sealed record UplinkServices(
     RolloutTelemetry Telemetry,
     TimeProvider Time,
     Random Jitter,
-    ILoggerFactory Loggers);
+    ILoggerFactory Loggers,
+    ClusterNode? Cluster = null);
 
 /// <summary>The worker's side of the stream to the learner.</summary>
 internal sealed partial class UplinkActor : CountedActor, IWithTimers
@@ -166,6 +167,8 @@ internal sealed partial class UplinkActor : CountedActor, IWithTimers
         _reconnect.Reset();
         _services.Telemetry.Connected();
         LogWelcomed(_log, _options.LearnerAddress, welcome.PolicyVersion, _memory.Outbox.Unacknowledged);
+        if (welcome.Cluster is { } seed)
+            _services.Cluster?.Follow(seed);
 
         // A version above the learner's newest comes from a run that is over: it counts for nothing until the learner's own is in place.
         if (_memory.Applied is { } applied && applied <= welcome.PolicyVersion)

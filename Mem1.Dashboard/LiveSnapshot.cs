@@ -26,6 +26,8 @@ public sealed record LiveSnapshot
     public LedgerState Ledger { get; init; } = new();
     /// <summary>Connected workers.</summary>
     public IReadOnlyList<WorkerState> Workers { get; init; } = [];
+    /// <summary>Nodes of the cluster as the learner's node sees them; empty without a cluster.</summary>
+    public IReadOnlyList<NodeMember> Nodes { get; init; } = [];
     /// <summary>Actors of the worker in this process, then those of the other nodes; a parent before its children.</summary>
     public IReadOnlyList<ActorState> Actors { get; init; } = [];
     /// <summary>Episodes being played, and some that have ended.</summary>
@@ -67,6 +69,19 @@ public sealed record LedgerState
 public sealed record WorkerState(
     string Id, long AppliedVersion, int Credit, int Leases, double ConnectedSeconds, double SilentSeconds,
     int? RunningEpisodes, long? GeneratedTokens, double? TokensPerSecond, int? Unacknowledged);
+
+/// <summary>
+/// A node of the cluster. A worker may be connected and have no node here, or the other way round: the two go different ways.
+/// </summary>
+/// <param name="Address">Host and port.</param>
+/// <param name="Incarnation">Tells it from an earlier or later process at the same address; eight hexadecimal digits.</param>
+/// <param name="Roles">learner, rollout, dashboard or retriever.</param>
+/// <param name="Worker">Name of the worker on it; null for other roles and before its first report.</param>
+/// <param name="Membership">joining, weakly_up, up, leaving, exiting or down.</param>
+/// <param name="Reachable">Whether its heartbeats arrive.</param>
+/// <param name="ReportSeconds">Since it last reported its actors; null before the first time.</param>
+public sealed record NodeMember(
+    string Address, string Incarnation, IReadOnlyList<string> Roles, string? Worker, string Membership, bool Reachable, double? ReportSeconds);
 
 /// <summary>An actor.</summary>
 /// <param name="Path">Its name under its node.</param>

@@ -114,6 +114,7 @@ internal sealed class LocalBackend(RunModel model, EventHub hub, TelemetryQueue?
             LearnerAddress = live?.LearnerAddress,
             Ledger = live?.Ledger,
             Workers = live?.Workers.Take(MaxListed),
+            Nodes = live?.Nodes.Take(MaxListed),
             Worker = live?.Worker,
             ActorsByState = live?.Actors.GroupBy(a => a.State).ToDictionary(g => g.Key, g => g.Count()),
             Dropped = new { Browser = hub.Dropped, Telemetry = telemetry?.Dropped ?? 0, History = model.Dropped },

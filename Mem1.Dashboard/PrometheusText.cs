@@ -41,6 +41,11 @@ internal static class PrometheusText
             Workers("mem1_worker_silent_seconds", "Time since anything came from the worker.", w => w.SilentSeconds);
             Workers("mem1_worker_unacknowledged", "Turns the worker keeps until the learner has them.", w => w.Unacknowledged);
             Workers("mem1_worker_tokens_per_second", "Tokens drawn per second between its last heartbeats.", w => w.TokensPerSecond);
+            Family(text, "mem1_cluster_nodes", "gauge", "Nodes of the cluster by state and whether their heartbeats arrive.",
+            [
+                .. live.Nodes.GroupBy(n => (n.Membership, n.Reachable)).Select(g => (
+                    $"state=\"{Escape(g.Key.Membership)}\",reachable=\"{(g.Key.Reachable ? "true" : "false")}\"", (double)g.Count())),
+            ]);
             Family(text, "mem1_actors", "gauge", "Actors of the worker in this process by kind and state.",
             [
                 .. live.Actors.GroupBy(a => (a.Kind, a.State)).Select(g => (

@@ -87,9 +87,10 @@ internal static class RolloutCommand
                 var (config, shape, tokenizer) = RunFiles.Open(run.Files, parse.GetValue(set) ?? []);
                 TrainCommand.Require(config);
                 using var environment = EnvironmentSet.Open(config, static (_, _) => { }, cancellationToken);
+                await using var node = config.Cluster.ForWorker() is { } options ? ClusterNode.Start(options, loggers) : null;
                 var worker = await Worker.StartAsync(
                     config, shape, environment.Factory, tokenizer, address, RunFiles.Fingerprint(shape), name, run.Fingerprint, loggers,
-                    shown).ConfigureAwait(false);
+                    shown, node).ConfigureAwait(false);
                 await using (worker.ConfigureAwait(false))
                 {
                     Volatile.Write(ref staleness, config.Rollout.Staleness);
@@ -100,6 +101,7 @@ internal static class RolloutCommand
                     if (cancellationToken.IsCancellationRequested)
                     {
                         Say(parse.GetValue(finish) ? "finishing the running episodes ..." : "handing the running episodes back ...");
+                        if (!parse.GetValue(finish)) _ = node?.DisposeAsync().AsTask(); // the cluster is left meanwhile
                         await LeaveAsync(worker, parse.GetValue(finish), TimeSpan.FromSeconds(parse.GetValue(grace))).ConfigureAwait(false);
                     }
 

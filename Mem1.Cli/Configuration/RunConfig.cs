@@ -34,6 +34,8 @@ public sealed record RunConfig
     public PpoOptions Ppo { get; init; } = new();
     /// <summary>The learner's server and device.</summary>
     public LearnerConfig Learner { get; init; } = new();
+    /// <summary>How learner and workers of several processes see one another.</summary>
+    public ClusterConfig Cluster { get; init; } = new();
     /// <summary>Evaluation on held-out tasks before and after.</summary>
     public EvaluationConfig Evaluation { get; init; } = new();
     /// <summary>What is kept on disk.</summary>
@@ -57,6 +59,7 @@ public sealed record RunConfig
         errors.AddRange(Cloning.Validate());
         errors.AddRange(Ppo.Validate());
         errors.AddRange(Learner.Validate());
+        errors.AddRange(Cluster.Validate());
         errors.AddRange(Evaluation.Validate());
         errors.AddRange(Checkpoint.Validate());
         Check(Rollout.MaxObservationTokens < Model.MaxPositions,

@@ -1,5 +1,6 @@
 // Keeps: everything goes on to the reporter it wraps, whatever becomes of the dashboard; nothing here waits.
 using System.Globalization;
+using System.Text.Json;
 using Mem1.Cli.Training;
 using Mem1.Dashboard;
 using Mem1.Learner;
@@ -45,6 +46,12 @@ internal sealed class DashboardReporter(IRunReporter inner) : IRunReporter, ILiv
     public void Serving(RunSession session)
     {
         _session = session;
+        if (session.Cluster is { } cluster)
+        {
+            cluster.Changed += Tell;
+            cluster.Reported += (worker, actors) => Nodes.Report(worker, [.. actors.Select(a => State(worker, a))]);
+        }
+
         inner.Serving(session);
     }
 
@@ -115,12 +122,25 @@ internal sealed class DashboardReporter(IRunReporter inner) : IRunReporter, ILiv
                     w.WorkerId, w.AppliedVersion, w.Credit, perWorker.GetValueOrDefault(w.WorkerId), Round(w.Connected), Round(w.Silent),
                     w.RunningEpisodes, w.GeneratedTokens, w.TokensPerSecond is { } t ? Math.Round(t, 1) : null, w.Unacknowledged)),
             ],
+            Nodes = [.. (session.Cluster?.Members ?? []).Select(State)],
             Actors = [.. actors.Select(a => State(local!.WorkerId, a)), .. Nodes.Snapshot()],
             Episodes = Episodes(local?.WorkerId, actors, leases),
             Worker = local is null ? new Dictionary<string, double>() : Numbers(local.Counters),
             Quarantined = [.. session.Ledger.Quarantined.TakeLast(MaxQuarantined).Select(q => new QuarantineState(q.TaskId, q.Reasons))],
         };
     }
+
+    private void Tell(Actors.MembershipEvent e)
+    {
+        // One that was given up stays in sight for a while, as unreachable.
+        if (e is { Change: Actors.NodeChange.Left, WorkerId: { } worker }) Nodes.Forget(worker);
+        Telemetry.Log(new TelemetryEvent(
+            e.Change is Actors.NodeChange.Unreachable or Actors.NodeChange.Downed ? EventLevel.Warning : EventLevel.Info, "cluster", $"The {e}."));
+    }
+
+    private static NodeMember State(Actors.ClusterMember m) => new(
+        $"{m.Id.Host}:{m.Id.Port}", m.Id.Incarnation.ToString("x8", CultureInfo.InvariantCulture), m.Roles, m.WorkerId,
+        JsonNamingPolicy.SnakeCaseLower.ConvertName(m.State.ToString()), m.Reachable, m.ReportAge is { } age ? Round(age) : null);
 
     private static ActorState State(string worker, Actors.ActorStatus a) => new(
         a.Name.Length == 0 ? worker : $"{worker}/{a.Name}", a.Name.Length == 0 ? "" : worker, a.Kind, a.State,

@@ -37,6 +37,9 @@ internal sealed class LearnerHealth(IRunReporter inner) : IRunReporter, IHealth
             yield return ("mem1_leased_tasks", "Tasks that are being played.", counts.Leased);
             yield return ("mem1_connected_workers", "Workers.", session.Workers.Count);
             yield return ("mem1_policy_version", "Newest version of the policy.", session.PolicyVersion);
+            if (session.Cluster?.Members is not { } nodes) yield break;
+            yield return ("mem1_cluster_nodes", "Nodes of the cluster, the learner's included.", nodes.Count);
+            yield return ("mem1_cluster_unreachable_nodes", "Nodes whose heartbeats do not arrive.", nodes.Count(n => !n.Reachable));
         }
     }
 

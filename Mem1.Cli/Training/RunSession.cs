@@ -13,6 +13,7 @@ internal sealed class RunSession : IDisposable
 {
     private readonly LearnerHost _host;
     private readonly Func<Task<RolloutWorker>>? _startWorker;
+    private readonly ClusterNode? _node;
     private readonly WeightPublisher _publisher;
     private readonly CancellationTokenSource _ended;
     private readonly SemaphoreSlim _oneAtATime = new(1); // who replaces the worker, or disposes of it
@@ -27,6 +28,10 @@ internal sealed class RunSession : IDisposable
         (BearerToken? Token, TlsFiles? Tls) security = default, Func<LearnerHostOptions, LearnerHostOptions>? hosting = null)
     {
         _publisher = publisher;
+        // Before the learner, so that the first worker is told of it.
+        _node = !config.Rollout.LocalWorker && config.Cluster.ForLearner(config.Learner.Address, secured: security != default) is { } node
+            ? ClusterNode.Start(node, loggers)
+            : null;
         var options = new LearnerHostOptions
         {
             Limits = new TrajectoryLimits(shape.VocabularySize, shape.MaxPositions)
@@ -44,12 +49,22 @@ internal sealed class RunSession : IDisposable
             RunFingerprint = RunFiles.Fingerprint(config, tokenizer),
             Token = security.Token,
             Tls = security.Tls,
+            Cluster = () => _node?.Seed,
             Discarded = environments.DiscardedEnd is { } tag ? response => ResponseParts.Discarded(tokenizer, response, tag) : null,
         };
-        _host = LearnerHost.StartAsync(
-            hosting?.Invoke(options) ?? options,
-            publisher, fingerprint, loggers, cancellationToken)
-            .GetAwaiter().GetResult();
+        try
+        {
+            _host = LearnerHost.StartAsync(
+                hosting?.Invoke(options) ?? options,
+                publisher, fingerprint, loggers, cancellationToken)
+                .GetAwaiter().GetResult();
+        }
+        catch
+        {
+            _node?.DisposeAsync().AsTask().GetAwaiter().GetResult();
+            throw;
+        }
+
         if (config.Rollout.LocalWorker)
             _startWorker = () => Worker.StartAsync(config, shape, environments, tokenizer, _host.Address, fingerprint);
         try
@@ -88,6 +103,9 @@ internal sealed class RunSession : IDisposable
     }
 
     public TaskLedger Ledger => _host.Ledger;
+
+    /// <summary>The learner's node of the cluster; null where there is none.</summary>
+    public ClusterNode? Cluster => _node;
 
     /// <summary>The workers that are connected.</summary>
     public IReadOnlyList<WorkerStatus> Workers => _host.Workers;
@@ -153,8 +171,10 @@ internal sealed class RunSession : IDisposable
         }
 
         _disposed = true;
+        var leaving = _node?.DisposeAsync().AsTask() ?? Task.CompletedTask; // takes about a second, which ending the rest takes too
         _worker?.DisposeAsync().AsTask().GetAwaiter().GetResult();
         _host.DisposeAsync().AsTask().GetAwaiter().GetResult();
+        leaving.GetAwaiter().GetResult();
         _ended.Dispose();
     }
 

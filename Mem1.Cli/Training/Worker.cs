@@ -27,10 +27,11 @@ internal static class Worker
     /// <param name="loggers">Where the worker logs; nowhere if null.</param>
     /// <param name="workerId">Its name; null for one of its own making.</param>
     /// <param name="security">Who it is; null shows nothing.</param>
+    /// <param name="cluster">Its process's node of the cluster; null for none.</param>
     public static Task<RolloutWorker> StartAsync(
         RunConfig config, DecoderConfig shape, IEnvironmentFactory environments, ITokenizer tokenizer, Uri learner, long fingerprint,
         string? workerId = null, long? runFingerprint = null, ILoggerFactory? loggers = null,
-        ChannelSecurity? security = null)
+        ChannelSecurity? security = null, ClusterNode? cluster = null)
     {
         // Said before the worker connects, not after its first lease.
         var device = Device(config);
@@ -61,7 +62,7 @@ internal static class Worker
                     ? new CpuGenerationEngine(shape, weights, version, tokenizer, threads, (long)config.Rollout.PromptCacheMib << 20)
                     : new TorchGenerationEngine(shape, weights, version, tokenizer, device),
             bytes => Safetensors.FromBytes(bytes.ToArray()),
-            loggers);
+            loggers, cluster: cluster);
     }
 
     /// <summary>The device of the engine on libtorch; null for the managed decoder.</summary>

@@ -3,6 +3,7 @@
 using System.Net;
 using System.Net.Sockets;
 using Mem1.Protocol.Security;
+using Mem1.Protocol.V1;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Hosting.Server;
@@ -52,6 +53,8 @@ public sealed record LearnerHostOptions
     public Action<IServiceCollection>? Services { get; init; }
     /// <summary>Maps further gRPC services; callers must show the same as workers. Null for none.</summary>
     public Action<IEndpointRouteBuilder>? Endpoints { get; init; }
+    /// <summary>Where workers join the cluster, asked whenever one is welcomed; null where there is none.</summary>
+    public Func<ClusterSeed?> Cluster { get; init; } = static () => null;
 }
 
 /// <summary>The learner's gRPC server: ledger and weights behind Kestrel's HTTP/2.</summary>
@@ -147,7 +150,10 @@ public sealed class LearnerHost : IAsyncDisposable
             if (options.Token is { } token) grpc.Interceptors.Add<TokenGuard>(token);
         });
         builder.Services.AddSingleton(ledger).AddSingleton(publisher)
-            .AddSingleton(new LearnerServiceOptions(modelFingerprint, options.SilenceLimit, stopping.Token, options.RunFiles, options.RunFingerprint))
+            .AddSingleton(new LearnerServiceOptions(modelFingerprint, options.SilenceLimit, stopping.Token, options.RunFiles, options.RunFingerprint)
+            {
+                Cluster = options.Cluster,
+            })
             .AddSingleton<LearnerServiceImplementation>();
         options.Services?.Invoke(builder.Services);
         var application = builder.Build();

@@ -84,7 +84,7 @@ internal sealed class LearnerServiceImplementation(
         var welcomed = publisher.Version;
         session.TryWrite(new LearnerMessage
         {
-            Welcome = new Welcome { PolicyVersion = welcomed, ModelFingerprint = options.ModelFingerprint },
+            Welcome = new Welcome { PolicyVersion = welcomed, ModelFingerprint = options.ModelFingerprint, Cluster = options.Cluster() },
         });
         void Announce(long version) => session.TryWrite(new LearnerMessage { Weights = new WeightsNotice { PolicyVersion = version } });
         var writing = WriteAsync(session, responseStream, joined.Token);
@@ -274,6 +274,9 @@ internal sealed record LearnerServiceOptions(
     long RunFingerprint, int ChunkBytes = LearnerServiceOptions.StandardChunkBytes)
 {
     public const int StandardChunkBytes = 64 * 1024;
+
+    /// <summary>Where workers join the cluster; null where there is none.</summary>
+    public Func<ClusterSeed?> Cluster { get; init; } = static () => null;
 }
 
 /// <summary>One connected worker. Thread-safe: the session's own tasks, the ledger and the trainer use it at once.</summary>

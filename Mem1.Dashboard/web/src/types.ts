@@ -7,9 +7,13 @@ export interface Worker {
   running_episodes: number | null; generated_tokens: number | null; tokens_per_second: number | null; unacknowledged: number | null;
 }
 
+export interface ClusterNode {
+  address: string; incarnation: string; roles: string[]; worker: string | null; membership: string; reachable: boolean; report_seconds: number | null;
+}
+
 export interface State {
   source: 'live' | 'folder' | 'demo'; phase: string; share: number; detail: string; phase_since: string; update: number;
-  policy_version: number | null; learner_address: string | null; ledger: Ledger | null; workers: Worker[] | null;
+  policy_version: number | null; learner_address: string | null; ledger: Ledger | null; workers: Worker[] | null; nodes?: ClusterNode[] | null;
   worker: Record<string, number> | null; actors_by_state: Record<string, number> | null;
   staleness_bound: number | null; paused: boolean; concurrency_limit: number | null;
   /** Of a dashboard that follows a learner elsewhere: since when nothing has come from it. */

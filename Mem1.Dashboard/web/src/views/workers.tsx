@@ -35,6 +35,18 @@ export function Workers() {
           );
         })}
       </Table>
+      {state.nodes && state.nodes.length > 0 ? (
+        <Table label="Nodes of the cluster" head={['Node', 'Incarnation', 'Role', 'Worker', 'Membership', 'Heartbeats', 'Reported']}>
+          {state.nodes.map((n) => (
+            <tr key={`${n.address} ${n.incarnation}`}>
+              <th scope="row">{n.address}</th>
+              <td>{n.incarnation}</td><td>{n.roles.join(', ')}</td><td>{n.worker ?? ''}</td><td>{n.membership.replaceAll('_', ' ')}</td>
+              <td><Sign level={n.reachable ? 'info' : 'error'} /> {n.reachable ? 'arrive' : 'unreachable'}</td>
+              <td>{n.report_seconds === null ? '' : `${duration(n.report_seconds)} ago`}</td>
+            </tr>
+          ))}
+        </Table>
+      ) : null}
       {state.workers.length === 0 ? <p class="card">No worker is connected. Start one: <code>./mem1 rollout --learner {state.learner_address}</code></p> : null}
     </>
   );
