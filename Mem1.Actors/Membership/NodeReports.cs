@@ -25,8 +25,8 @@ internal sealed class NodeReports(Action<string, IReadOnlyList<ActorStatus>> rep
         if (report.Node is not { } node || report.Actors.Count > MaxActors || report.WorkerId.Length > MaxName) return;
         var id = new NodeId(node.Host, node.Port, node.Incarnation);
         if (!isMember(id)) return;
-        _last[id] = (report.WorkerId, Stopwatch.GetTimestamp());
         reported(report.WorkerId, [.. report.Actors.Select(Status)]);
+        _last[id] = (report.WorkerId, Stopwatch.GetTimestamp());
     }
 
     /// <summary>The worker on a node; null if it never said.</summary>
