@@ -62,6 +62,7 @@ public sealed class DashboardServer : IAsyncDisposable
 
     private readonly WebApplication _application;
     private IDisposable? _channel;
+    private Feeder? _feeder;
     private readonly CancellationTokenSource _stopping;
     private readonly Task _feeding;
 
@@ -70,6 +71,15 @@ public sealed class DashboardServer : IAsyncDisposable
 
     /// <summary>Where it listens.</summary>
     public Uri Address { get; }
+
+    /// <summary>
+    /// The fastest look at a training so far, by the wall clock: what a look costs where nothing else wants the processor. Zero where there is
+    /// none.
+    /// </summary>
+    public TimeSpan FastestLook => _feeder?.FastestLook ?? TimeSpan.Zero;
+
+    /// <summary>How often it looks.</summary>
+    public static TimeSpan LookEvery => LookInterval;
 
     internal IDashboardBackend Backend { get; }
 
@@ -87,7 +97,8 @@ public sealed class DashboardServer : IAsyncDisposable
         if (options.Folder is { } given && options.Live is null && !File.Exists(Path.Combine(given, "config.yaml")))
             throw new DashboardException($"There is no run in {given} (no config.yaml in it).");
         var stopping = new CancellationTokenSource();
-        var (backend, feed, channel) = options.Learner is null ? Local(options, stopping.Token) : Remote(options, options.Learner, stopping.Token);
+        Feeder? feeder = null;
+        var (backend, feed, channel) = options.Learner is null ? Local(options, stopping.Token, out feeder) : Remote(options, options.Learner, stopping.Token);
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
         builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>
         {
@@ -116,7 +127,7 @@ public sealed class DashboardServer : IAsyncDisposable
 
         var bound = application.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First();
         var feeding = Task.Run(feed, CancellationToken.None);
-        return new DashboardServer(application, stopping, feeding, backend, new Uri(bound)) { _channel = channel };
+        return new DashboardServer(application, stopping, feeding, backend, new Uri(bound)) { _channel = channel, _feeder = feeder };
     }
 
     /// <summary>Stops listening; browsers reconnect when it is started again.</summary>
@@ -132,7 +143,8 @@ public sealed class DashboardServer : IAsyncDisposable
     }
 
     /// <summary>What this process has: a run's folder, or the demonstration.</summary>
-    private static (IDashboardBackend Backend, Func<Task> Feed, IDisposable? Channel) Local(DashboardOptions options, CancellationToken stopping)
+    private static (IDashboardBackend Backend, Func<Task> Feed, IDisposable? Channel) Local(
+        DashboardOptions options, CancellationToken stopping, out Feeder feeder)
     {
         var model = options.Folder is { } folder
             ? new RunModel(Path.GetFileName(Path.TrimEndingDirectorySeparator(folder)), options.Live is null ? RunSource.Folder : RunSource.Live)
@@ -145,8 +157,8 @@ public sealed class DashboardServer : IAsyncDisposable
             options.Commands, options.Token, options.Folder is { } run ? new AuditLog(run) : null, TimeProvider.System, stopping);
         var backend = new LocalBackend(model, hub, options.Telemetry, desk);
         IRunFeed feed = options.Folder is { } path ? new FolderFeed(path) : new DemoFeed();
-        var feeder = new Feeder(model, hub, feed, options.Live, options.Telemetry, backend);
-        return (backend, () => feeder.RunAsync(LookInterval, stopping), null);
+        var looking = feeder = new Feeder(model, hub, feed, options.Live, options.Telemetry, backend);
+        return (backend, () => looking.RunAsync(LookInterval, stopping), null);
     }
 
     /// <summary>A learner in another process.</summary>

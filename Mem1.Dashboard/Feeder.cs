@@ -1,4 +1,6 @@
 // Keeps: one task looks at files and training and tells the browsers; what fails in a look is logged as an event and the next look goes on.
+using System.Diagnostics;
+
 namespace Mem1.Dashboard;
 
 /// <summary>Feeds the model and the browsers.</summary>
@@ -9,6 +11,10 @@ internal sealed class Feeder(RunModel model, EventHub hub, IRunFeed feed, ILiveS
     private string _lastState = "";
     private string _lastFault = "";
     private bool _announce;
+    private long _fastest = long.MaxValue; // in ticks; written by the feeding task
+
+    /// <summary>The fastest look so far; zero before the first.</summary>
+    public TimeSpan FastestLook => Volatile.Read(ref _fastest) is var ticks && ticks == long.MaxValue ? TimeSpan.Zero : new TimeSpan(ticks);
 
     public async Task RunAsync(TimeSpan interval, CancellationToken cancellationToken)
     {
@@ -19,8 +25,11 @@ internal sealed class Feeder(RunModel model, EventHub hub, IRunFeed feed, ILiveS
             {
                 try
                 {
+                    var start = Stopwatch.GetTimestamp();
                     Look();
                     _lastFault = "";
+                    var took = Stopwatch.GetElapsedTime(start).Ticks;
+                    if (took < _fastest && model.Live is not null) Volatile.Write(ref _fastest, took);
                 }
                 catch (Exception e) when (e is not OperationCanceledException)
                 {

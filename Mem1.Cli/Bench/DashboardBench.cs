@@ -31,10 +31,13 @@ internal sealed record Share(double Value, double Low, double High);
 /// <param name="UpdatesPerSecondWithout">Median, without.</param>
 /// <param name="LostUpdates">Share of updates/s that the dashboard costs; negative where it seems to gain.</param>
 /// <param name="AddedCpu">Share of processor time that the dashboard adds to an update.</param>
+/// <param name="LookMilliseconds">The fastest look at the training, which no other process disturbed.</param>
+/// <param name="LookShareOfCore">Share of one core that looks of that length take: a bound on a busy machine as on a quiet one.</param>
 /// <param name="EventsSeen">Server-sent events that the browser was told.</param>
 /// <param name="Rows">Every update that counts.</param>
 internal sealed record DashboardReport(
-    MachineInfo Machine, double UpdatesPerSecondWith, double UpdatesPerSecondWithout, Share LostUpdates, Share AddedCpu, long EventsSeen,
+    MachineInfo Machine, double UpdatesPerSecondWith, double UpdatesPerSecondWithout, Share LostUpdates, Share AddedCpu, double LookMilliseconds,
+    double LookShareOfCore, long EventsSeen,
     IReadOnlyList<DashboardRow> Rows)
 {
     public string Table() => string.Create(
@@ -44,6 +47,7 @@ internal sealed record DashboardReport(
         {Rows.Count(r => r.Dashboard)} updates with and {Rows.Count(r => !r.Dashboard)} without the dashboard, in one run; {EventsSeen} events seen by a browser
         updates/s   with {UpdatesPerSecondWith:0.000}   without {UpdatesPerSecondWithout:0.000}   lost {Text(LostUpdates)}
         processor time of an update: added {Text(AddedCpu)}
+        a look: {LookMilliseconds:0.00} ms at the fastest, {100 * LookShareOfCore:0.00}% of one core
         """);
 
     private static string Text(Share s) => string.Create(
@@ -87,7 +91,7 @@ internal static class DashboardBench
             using var reporter = new Turns(run.FullPath, updates, progress);
             new TrainRun(config, new HashSet<string>(), run, reporter, resume: false, cloneOnly: false).Run(cancellationToken);
             cancellationToken.ThrowIfCancellationRequested();
-            return Report(machine, reporter.Rows, reporter.EventsSeen);
+            return Report(machine, reporter.Rows, reporter.FastestLook, reporter.EventsSeen);
         }
         finally
         {
@@ -138,7 +142,7 @@ internal static class DashboardBench
         return events;
     }
 
-    internal static DashboardReport Report(MachineInfo machine, IReadOnlyList<DashboardRow> rows, long eventsSeen)
+    internal static DashboardReport Report(MachineInfo machine, IReadOnlyList<DashboardRow> rows, TimeSpan look, long eventsSeen)
     {
         double[] Of(bool with, Func<DashboardRow, double> value) => [.. rows.Where(r => r.Dashboard == with).Select(value)];
         var (with, without) = (Of(true, r => r.Seconds), Of(false, r => r.Seconds));
@@ -146,7 +150,7 @@ internal static class DashboardBench
             machine, 1 / Median(with), 1 / Median(without),
             Resampled(with, without, (a, b) => 1 - (b / a)),
             Resampled(Of(true, r => r.CpuSeconds), Of(false, r => r.CpuSeconds), (a, b) => (a / b) - 1),
-            eventsSeen, rows);
+            Math.Round(look.TotalMilliseconds, 3), look / DashboardServer.LookEvery, eventsSeen, rows);
     }
 
     private static Share Resampled(double[] with, double[] without, Func<double, double, double> share)
@@ -183,6 +187,8 @@ internal static class DashboardBench
         public List<DashboardRow> Rows { get; } = [];
 
         public long EventsSeen { get; private set; }
+
+        public TimeSpan FastestLook { get; private set; }
 
         public bool IsForMachines => true;
 
@@ -240,6 +246,7 @@ internal static class DashboardBench
             _viewer.WaitForExit();
             _viewer.Dispose();
             _viewer = null;
+            if (_watched.Dashboard!.FastestLook is var look && look > TimeSpan.Zero && (FastestLook == TimeSpan.Zero || look < FastestLook)) FastestLook = look;
             _page!.Dispose();
             _page = null;
         }

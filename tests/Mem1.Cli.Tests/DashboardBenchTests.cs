@@ -24,11 +24,12 @@ public sealed class DashboardBenchTests
         var report = DashboardBench.Report(
             null!,
             [.. Enumerable.Range(0, 40).Select(i => new DashboardRow(i, i % 2 == 0, (i % 2 == 0 ? 1.25 : 1.0) + (0.001 * (i % 5)), i % 2 == 0 ? 2.2 : 2.0))],
-            eventsSeen: 1);
+            TimeSpan.FromMilliseconds(1), eventsSeen: 1);
 
         Assert.Equal(0.2, report.LostUpdates.Value, 2);
         Assert.InRange(report.LostUpdates.Value, report.LostUpdates.Low, report.LostUpdates.High);
         Assert.Equal(0.1, report.AddedCpu.Value, 6);
+        Assert.Equal((1, 0.002), (report.LookMilliseconds, report.LookShareOfCore));
         Assert.InRange(report.LostUpdates.High - report.LostUpdates.Low, 0, 0.01);
     }
 }

@@ -1,6 +1,8 @@
 // The page in a real browser: Debian's chromium, driven by Playwright. Skips where the browser, or the page, is missing. What must happen
 // soon is waited for generously; nothing here measures time.
+using System.Diagnostics;
 using System.Globalization;
+using System.Text.RegularExpressions;
 using Microsoft.Playwright;
 
 namespace Mem1.Dashboard.Tests;
@@ -76,13 +78,20 @@ public sealed class BrowserTests(BrowserFixture fixture) : IClassFixture<Browser
             await Assertions.Expect(page.GetByText(text).First).ToBeVisibleAsync(new() { Timeout = Patience });
             await Assertions.Expect(page.GetByRole(AriaRole.Status)).ToContainTextAsync("recorded", new() { Timeout = Patience });
 
+            // The theme that is asked for: ink on paper by day, the other way round by night.
+            var light = await page.EvaluateAsync<bool>(
+                "(() => { const s = getComputedStyle(document.documentElement); const sum = (c) => c.match(/[0-9]+/g).slice(0, 3).reduce((a, b) => a + +b, 0);"
+                + " return sum(s.backgroundColor) > sum(s.color); })()");
+            Assert.Equal(theme == ColorScheme.Light, light);
+
             // Wide tables scroll within themselves; the page does not.
             Assert.True(
                 await page.EvaluateAsync<bool>("document.documentElement.scrollWidth <= document.documentElement.clientWidth"),
                 $"{view} at {width}");
             if (Environment.GetEnvironmentVariable("MEM1_SCREENSHOTS") is { Length: > 0 } folder)
             {
-                await page.ScreenshotAsync(new() { Path = Path.Combine(folder, $"dashboard-{view}-{name}.png") });
+                var shot = await page.ScreenshotAsync(new() { Animations = ScreenshotAnimations.Disabled });
+                await File.WriteAllBytesAsync(Path.Combine(folder, $"dashboard-{view}-{name}.png"), SmallPng.Shrink(shot), Stop);
             }
 
             Assert.Empty(errors);
@@ -176,9 +185,40 @@ public sealed class BrowserTests(BrowserFixture fixture) : IClassFixture<Browser
         await Assertions.Expect(page.GetByText("10,001").First).ToBeVisibleAsync(new() { Timeout = Patience });
         Assert.InRange(await page.Locator(".actor").CountAsync(), 1, 60);
 
+        // The frames of scrolling through all of them, while the list is read anew every second. Measured and told, never judged.
+        var frames = await page.EvaluateAsync<double[]>(
+            """
+            new Promise((done) => {
+              const tree = document.querySelector('.tree');
+              const frames = [];
+              let last = performance.now();
+              const step = (now) => {
+                frames.push(now - last);
+                last = now;
+                tree.scrollTop += 1111;
+                if (frames.length < 240) requestAnimationFrame(step);
+                else done(frames.slice(1));
+              };
+              requestAnimationFrame(step);
+            })
+            """);
+        Array.Sort(frames);
+        Assert.InRange(await page.Locator(".actor").CountAsync(), 1, 60); // wherever it is scrolled to
+        await page.EvaluateAsync("document.querySelector('.tree').scrollTop = 0");
+
         live.Now = Snapshot(Actor(0, "failed"));
+        var since = Stopwatch.StartNew();
         var failed = page.Locator("[data-state=failed]");
         await Assertions.Expect(failed).ToBeVisibleAsync(new() { Timeout = Patience });
+        Report("actors", new
+        {
+            Actors = 10_001,
+            FrameMedianMs = Math.Round(frames[frames.Length / 2], 1),
+            Frame95Ms = Math.Round(frames[frames.Length * 95 / 100], 1),
+            FrameWorstMs = Math.Round(frames[^1], 1),
+            FailureShownAfterMs = Math.Round(since.Elapsed.TotalMilliseconds),
+        });
+        await Assertions.Expect(failed).ToHaveClassAsync(new Regex(@"\berror\b"));
         await failed.GetByRole(AriaRole.Button).First.ClickAsync();
         await Assertions.Expect(page.GetByText("Boom: it broke")).ToBeVisibleAsync(new() { Timeout = Patience });
         Assert.Empty(errors);
@@ -196,6 +236,7 @@ public sealed class BrowserTests(BrowserFixture fixture) : IClassFixture<Browser
         {
             Now = new LiveSnapshot
             {
+                Ledger = new LedgerState { Pending = 3, Leased = 2, Total = 5 },
                 Workers = [new WorkerState("w-1", 1, 2, 3, 4, 5, null, null, null, null)],
                 Actors = [new ActorState("w-1", "", "supervisor", "running", "", 1, 2, 0, null), new ActorState("w-1/policy", "w-1", "policy", "running", "", 1, 2, 0, null)],
             },
@@ -258,6 +299,8 @@ public sealed class BrowserTests(BrowserFixture fixture) : IClassFixture<Browser
         await ConfirmAsync(page.GetByRole(AriaRole.Button, new() { Name = "Restart actor w-1/policy" }), "done: Heard restart_actor of 'w-1/policy'");
         await page.Keyboard.PressAsync("3");
         await ConfirmAsync(page.GetByRole(AriaRole.Button, new() { Name = "Play this episode again" }), "done: Heard replay_episode of 'u1-0/t'");
+        await page.Keyboard.PressAsync("7");
+        await Assertions.Expect(page.GetByText("the run is paused")).ToBeVisibleAsync(new() { Timeout = Patience });
         await page.Keyboard.PressAsync("8");
         await Assertions.Expect(page.GetByText("restart_actor w-1/policy is done").First).ToBeVisibleAsync(new() { Timeout = Patience });
         Assert.Equal(["pause", "set_concurrency", "checkpoint", "drain_worker", "restart_actor", "replay_episode"], target.Told.Select(c => c.Name));
@@ -287,6 +330,14 @@ public sealed class BrowserTests(BrowserFixture fixture) : IClassFixture<Browser
         await page.Keyboard.PressAsync("8");
         await Assertions.Expect(page.GetByRole(AriaRole.Link, new() { Name = "Events" })).ToHaveAttributeAsync("aria-current", "page");
         Assert.Empty(errors);
+    }
+
+    /// <summary>Tells what was measured: in the test's output, and where MEM1_MEASUREMENTS says.</summary>
+    private static void Report(string what, object numbers)
+    {
+        var line = Json.Write(new { What = what, Date = DateTime.UtcNow.ToString("yyyy-MM-dd HH:mm", CultureInfo.InvariantCulture), Numbers = numbers });
+        TestContext.Current.TestOutputHelper?.WriteLine(line);
+        if (Environment.GetEnvironmentVariable("MEM1_MEASUREMENTS") is { Length: > 0 } file) File.AppendAllText(file, line + "\n");
     }
 
     private static async Task<(IPage Page, List<string> Errors)> OpenAsync(IBrowserContext context, DashboardServer server, string view)

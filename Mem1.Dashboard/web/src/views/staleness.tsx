@@ -47,15 +47,20 @@ function AdmissionCard({ of }: { of: State }) {
   const fit = workers.filter((w) => newest - w.applied_version <= (of.staleness_bound ?? 0));
   const places = fit.reduce((n, w) => n + w.credit, 0);
   const pending = of.ledger?.pending ?? 0;
-  const binds = pending === 0 ? 'no task waits: all that the bound allows are out or done'
+  const leased = of.ledger?.leased ?? 0;
+  const limit = of.concurrency_limit;
+  const binds = of.paused ? 'the run is paused'
+    : pending === 0 ? 'no task waits: all that the bound allows are out or done'
     : workers.length === 0 ? 'no worker is connected'
-      : fit.length === 0 ? 'the workers are still fetching weights' : places === 0 ? 'the workers have no free place' : 'nothing';
+      : fit.length === 0 ? 'the workers are still fetching weights' : places === 0 ? 'the workers have no free place'
+          : limit !== null && limit !== undefined && leased >= limit ? `the limit of ${limit} episodes at once` : 'nothing';
   return (
     <section class="card" aria-label="Admission">
       <strong>Admission</strong> <span class="quiet">a task is leased while each of these is above 0</span>
       <p>
         <code>pending {number(pending)}</code>, <code>free places {number(places)}</code> on{' '}
-        <code>{fit.length} of {workers.length} workers</code> whose policy is at most <code>η = {of.staleness_bound ?? 0}</code> versions behind {newest}.
+        <code>{fit.length} of {workers.length} workers</code> whose policy is at most <code>η = {of.staleness_bound ?? 0}</code> versions behind {newest}
+        {limit === null || limit === undefined ? '' : <>, <code>{number(limit)} at once less {number(leased)} leased</code></>}.
       </p>
       <p>What holds it back now: <b>{binds}</b>.</p>
     </section>
