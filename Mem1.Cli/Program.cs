@@ -49,6 +49,7 @@ internal static class Program
         ServeCommand.Create(),
         EvalCommand.Create(),
         DemoCommand.Create(),
+        AblateCommand.Create(),
         BenchCommand.Create(),
         ShopCommand.Create(),
         ReplayCommand.Create(),

@@ -30,6 +30,10 @@ public sealed record PpoOptions
     public double DualClip { get; init; }
     /// <summary>How tokens add up: token_mean, sequence_mean_token_sum or sequence_mean_token_mean; a sequence is an episode.</summary>
     public LossAggregation Aggregation { get; init; } = LossAggregation.TokenMean;
+    /// <summary>
+    /// Whether tokens of the internal state carry losses; without, only actions do, and memory improves by what carries over from them.
+    /// </summary>
+    public bool LossOnState { get; init; } = true;
     /// <summary>What stands between the policy that sampled and the one in training: none, decoupled or truncated.</summary>
     public OffPolicyCorrection OffPolicy { get; init; } = OffPolicyCorrection.None;
     /// <summary>

@@ -162,7 +162,7 @@ public sealed class PpoTrainer : IDisposable
         {
             var mine = Shards.Of([.. members.Select(i => batch[i].TurnTokens)], _reducer.Rank, _reducer.World).Select(k => members[k]);
             var turns = mine.SelectMany(i => Enumerable.Range(0, batch[i].Turns.Count).Select(j => new TurnReference(i, j)));
-            var normaliser = prepared.Normaliser(members, _options.Aggregation);
+            var normaliser = prepared.Normaliser(members, _options);
             var own = new ObjectiveSums();
             var finite = true;
             preparing.Start();

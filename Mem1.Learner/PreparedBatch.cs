@@ -28,6 +28,7 @@ public sealed record TokenEstimates(float[]? Values, double[] Advantages);
 internal sealed class PreparedBatch
 {
     private readonly int[][] _offsets;
+    private readonly bool[][] _isState;
     private IReadOnlyList<double[]> _advantages = [];
     private IReadOnlyList<double[]>? _returns;
 
@@ -37,6 +38,8 @@ internal sealed class PreparedBatch
         Behaviour = [.. batch.Select(t => t.Turns.SelectMany(turn => turn.LogProbs).ToArray())];
         Reference = reference is null ? null : [.. reference.Select(r => r.LogProbs)];
         _offsets = Scoring.TurnOffsets(batch);
+        _isState = [.. batch.Select(t => t.Turns.SelectMany(
+            turn => Enumerable.Range(0, turn.Generated.Length).Select(k => k < turn.StateLength)).ToArray())];
     }
 
     public IReadOnlyList<Trajectory> Trajectories { get; }
@@ -94,12 +97,14 @@ internal sealed class PreparedBatch
             Reference is { } reference ? Gather((i, k) => reference[i][k]) : null,
             decoupled ? Gather((i, k) => Scores[i].LogProbs[k]) : null,
             decoupled ? Gather((i, k) => Importance(Scores[i].LogProbs[k] - Behaviour[i][k], options)) : null,
-            options.Aggregation == LossAggregation.SequenceMeanTokenMean ? Gather((i, _) => 1f / Behaviour[i].Length) : null,
-            [.. pass.Turns.SelectMany(t =>
-            {
-                var turn = Trajectories[t.Trajectory].Turns[t.Turn];
-                return Enumerable.Range(0, turn.Generated.Length).Select(k => k < turn.StateLength);
-            })]);
+            Shared(options) ? Gather((i, k) => Counts(i, k, options)
+                ? options.Aggregation == LossAggregation.SequenceMeanTokenMean ? 1f / Counted(i, options) : 1
+                : 0) : null,
+            [.. pass.Turns.SelectMany(t => Enumerable
+                .Range(_offsets[t.Trajectory][t.Turn], Trajectories[t.Trajectory].Turns[t.Turn].Generated.Length)
+                .Select(k => _isState[t.Trajectory][k]))]);
+
+        static bool Shared(PpoOptions options) => options.Aggregation == LossAggregation.SequenceMeanTokenMean || !options.LossOnState;
 
         Tensor Gather(Func<int, int, float> of) => torch.tensor(
             pass.Turns.SelectMany(t => Enumerable
@@ -109,8 +114,14 @@ internal sealed class PreparedBatch
     }
 
     /// <summary>What the summed losses of some trajectories are divided by.</summary>
-    public double Normaliser(IReadOnlyCollection<int> members, LossAggregation aggregation) =>
-        aggregation == LossAggregation.TokenMean ? members.Sum(i => (long)Behaviour[i].Length) : members.Count;
+    public double Normaliser(IReadOnlyCollection<int> members, PpoOptions options) =>
+        options.Aggregation == LossAggregation.TokenMean ? Math.Max(1, members.Sum(i => (long)Counted(i, options))) : members.Count;
+
+    /// <summary>Whether a token carries a loss.</summary>
+    private bool Counts(int trajectory, int token, PpoOptions options) => options.LossOnState || !_isState[trajectory][token];
+
+    private int Counted(int trajectory, PpoOptions options) =>
+        options.LossOnState ? Behaviour[trajectory].Length : _isState[trajectory].Count(s => !s);
 
     /// <summary>Mean k1 divergence per token of the policy that sampled from the reference; no number without one.</summary>
     public double ReferenceDivergence() => Reference is null

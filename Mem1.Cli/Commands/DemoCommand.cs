@@ -94,7 +94,7 @@ internal static class DemoCommand
             : throw new UserErrorException($"--part is \"{part}\"; it is for mem1 demo itself.");
     }
 
-    private static ulong[] Seeds(string list)
+    internal static ulong[] Seeds(string list)
     {
         var seeds = list.Split(',', StringSplitOptions.TrimEntries)
             .Select(t => ulong.TryParse(t, NumberStyles.None, CultureInfo.InvariantCulture, out var s) ? s

@@ -25,7 +25,7 @@ public static class StepReplay
         var objective = new PpoObjective(options);
         var batch = step.Trajectories;
         var turns = step.Members.SelectMany(i => Enumerable.Range(0, batch[i].Turns.Count).Select(j => new TurnReference(i, j)));
-        var normaliser = prepared.Normaliser([.. step.Members], options.Aggregation);
+        var normaliser = prepared.Normaliser([.. step.Members], options);
         foreach (var pass in layout.Split(batch, turns, options.MicroBatchTokens))
         {
             using var scope = NewDisposeScope();

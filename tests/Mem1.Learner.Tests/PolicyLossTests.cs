@@ -55,13 +55,17 @@ public sealed class PolicyLossTests
     }
 
     [Theory]
-    [InlineData(LossAggregation.TokenMean, OffPolicyCorrection.None, 0)]
-    [InlineData(LossAggregation.SequenceMeanTokenSum, OffPolicyCorrection.None, 0)]
-    [InlineData(LossAggregation.SequenceMeanTokenMean, OffPolicyCorrection.None, 0)]
-    [InlineData(LossAggregation.TokenMean, OffPolicyCorrection.Decoupled, 0)]
-    [InlineData(LossAggregation.SequenceMeanTokenMean, OffPolicyCorrection.Decoupled, 1.1)]
-    [InlineData(LossAggregation.TokenMean, OffPolicyCorrection.Truncated, 1.1)]
-    public void The_objective_of_a_batch_is_the_written_out_one(LossAggregation aggregation, OffPolicyCorrection correction, double cap)
+    [InlineData(LossAggregation.TokenMean, OffPolicyCorrection.None, 0, true)]
+    [InlineData(LossAggregation.SequenceMeanTokenSum, OffPolicyCorrection.None, 0, true)]
+    [InlineData(LossAggregation.SequenceMeanTokenMean, OffPolicyCorrection.None, 0, true)]
+    [InlineData(LossAggregation.TokenMean, OffPolicyCorrection.Decoupled, 0, true)]
+    [InlineData(LossAggregation.SequenceMeanTokenMean, OffPolicyCorrection.Decoupled, 1.1, true)]
+    [InlineData(LossAggregation.TokenMean, OffPolicyCorrection.Truncated, 1.1, true)]
+    [InlineData(LossAggregation.TokenMean, OffPolicyCorrection.None, 0, false)]
+    [InlineData(LossAggregation.SequenceMeanTokenSum, OffPolicyCorrection.None, 0, false)]
+    [InlineData(LossAggregation.SequenceMeanTokenMean, OffPolicyCorrection.Truncated, 1.1, false)]
+    public void The_objective_of_a_batch_is_the_written_out_one(
+        LossAggregation aggregation, OffPolicyCorrection correction, double cap, bool onState)
     {
         using var scope = NewDisposeScope();
         var random = new Random(6);
@@ -75,6 +79,7 @@ public sealed class PolicyLossTests
             KlLossCoefficient = 0.3,
             KlLossEstimator = KlEstimator.K2,
             Aggregation = aggregation,
+            LossOnState = onState,
             OffPolicy = correction,
             ImportanceCap = cap,
         };
@@ -103,16 +108,17 @@ public sealed class PolicyLossTests
         float[] values = [.. Enumerable.Range(0, count).Select(_ => Any())];
         var terms = new PpoObjective(options).Of(
             prepared.Pick(pass, options, CPU), torch.tensor(now), torch.tensor(entropies), torch.tensor(values), step.KlFactor);
-        var got = terms.Loss.item<float>() / prepared.Normaliser([.. step.Members], aggregation);
+        var got = terms.Loss.item<float>() / prepared.Normaliser([.. step.Members], options);
 
         var (want, n) = (0.0, 0);
-        var tokens = step.Members.Sum(i => batch[i].GeneratedTokens);
+        int Counted(Trajectory t) => t.Turns.Sum(turn => turn.Generated.Length - (onState ? 0 : turn.StateLength));
+        var tokens = step.Members.Sum(i => Counted(batch[i]));
         foreach (var i in step.Members)
         {
             var k = 0;
             foreach (var turn in batch[i].Turns)
             {
-                foreach (var behaviour in turn.LogProbs)
+                foreach (var (behaviour, at) in turn.LogProbs.Select((p, at) => (p, at)))
                 {
                     var proximal = correction == OffPolicyCorrection.None ? behaviour : step.Scores[i].LogProbs[k];
                     var weight = Math.Exp((double)proximal - behaviour);
@@ -126,11 +132,11 @@ public sealed class PolicyLossTests
                     var value = 0.5 * Math.Max(Math.Pow(values[n] - target, 2), Math.Pow(near - target, 2));
                     var kl = 0.5 * Math.Pow(now[n] - step.Reference[i][k], 2);
                     var loss = -(weight * policy) + value - (0.02 * entropies[n]) + (0.3 * 0.5 * kl);
-                    want += loss / aggregation switch
+                    if (onState || at >= turn.StateLength) want += loss / aggregation switch
                     {
                         LossAggregation.TokenMean => tokens,
                         LossAggregation.SequenceMeanTokenSum => 3.0,
-                        _ => 3.0 * batch[i].GeneratedTokens,
+                        _ => 3.0 * Counted(batch[i]),
                     };
                     n++;
                     k++;
