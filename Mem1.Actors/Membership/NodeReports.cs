@@ -70,6 +70,9 @@ internal sealed class NodeReports(Action<string, IReadOnlyList<ActorStatus>> rep
             Restarts = actor.Restarts,
         };
         if (actor.LastFailure is { } failure) report.LastFailure = Clip(failure, MaxFailure);
+        if (actor.Mailbox is { } depth) report.Mailbox = depth;
+        if (actor.Oldest is { } oldest) report.OldestSeconds = oldest.TotalSeconds;
+        if (actor.MessagesPerSecond is { } rate) report.MessagesPerSecond = rate;
         return report;
     }
 
@@ -79,6 +82,9 @@ internal sealed class NodeReports(Action<string, IReadOnlyList<ActorStatus>> rep
         EpisodeId = a.EpisodeId,
         Attempt = a.Attempt,
         Turn = a.Turn,
+        Mailbox = a.HasMailbox ? Math.Max(0, a.Mailbox) : null,
+        Oldest = a.HasOldestSeconds ? Seconds(a.OldestSeconds) : null,
+        MessagesPerSecond = a.HasMessagesPerSecond && double.IsFinite(a.MessagesPerSecond) ? Math.Max(0, a.MessagesPerSecond) : null,
     };
 
     // What another process says may be any number; a year is longer than any actor lives.

@@ -164,6 +164,25 @@ public sealed class ClusterNodeTests
     }
 
     [Fact]
+    public void AReportCarriesWhatIsKnownOfMailboxes()
+    {
+        IReadOnlyList<ActorStatus> heard = [];
+        var node = new NodeId("127.0.0.1", 5, 6);
+        var known = new ActorStatus("policy", "policy", "running", TimeSpan.FromSeconds(3), TimeSpan.FromSeconds(2), 1, null)
+        {
+            Mailbox = 7,
+            Oldest = TimeSpan.FromSeconds(0.5),
+            MessagesPerSecond = 480.5,
+        };
+        var unknown = known with { Name = "uplink", Mailbox = null, Oldest = null, MessagesPerSecond = null };
+        new NodeReports((_, actors) => heard = actors).Take(NodeReports.Of(node, "one", [known, unknown]), id => id == node);
+
+        Assert.Equal(
+            [(7, 0.5, 480.5), (null, null, null)],
+            heard.OrderBy(a => a.Name, StringComparer.Ordinal).Select(a => (a.Mailbox, a.Oldest?.TotalSeconds, a.MessagesPerSecond)));
+    }
+
+    [Fact]
     public void AReportIsBoundedAndAnswersForItsOwnNodeOnly()
     {
         var heard = new List<(string Worker, int Actors)>();
