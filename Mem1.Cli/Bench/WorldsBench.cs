@@ -16,11 +16,14 @@ namespace Mem1.Cli.Bench;
 /// <param name="EpisodesPerSecond">The same in episodes.</param>
 /// <param name="Batches">Timed, of each way.</param>
 /// <param name="TimesWithoutPromptCache">Tokens per second by those with <c>rollout.prompt_cache_mib</c> 0, in the same run.</param>
+/// <param name="CpuTimesWithoutPromptCache">
+/// The same per second of processor time of the whole process, learner's server and environment included.
+/// </param>
 /// <param name="PrefillTokensPerBatch">Tokens read by a batch.</param>
 /// <param name="PrefillSaved">Share of the tokens that were to be read that was not, because prompts are kept between turns.</param>
 internal sealed record WorldsRow(
     int Threads, int EpisodesAtOnce, double TokensPerSecond, double EpisodesPerSecond, int Batches, double TimesWithoutPromptCache,
-    double PrefillTokensPerBatch, double PrefillSaved);
+    double CpuTimesWithoutPromptCache, double PrefillTokensPerBatch, double PrefillSaved);
 
 /// <summary>Measures sampling as a training run does it.</summary>
 internal static class WorldsBench
@@ -51,6 +54,7 @@ internal static class WorldsBench
         var (read, reused) = kept.Prefill;
         return new WorldsRow(
             threads, kept.EpisodesAtOnce, kept.TokensPerSecond, kept.EpisodesPerSecond, batches, kept.TokensPerSecond / whole.TokensPerSecond,
+            kept.TokensPerCpuSecond / whole.TokensPerCpuSecond,
             (double)read / (batches + 1), (double)reused / (read + reused));
     }
 
@@ -78,6 +82,8 @@ internal static class WorldsBench
 
         public double TokensPerSecond { get; private set; }
 
+        public double TokensPerCpuSecond { get; private set; }
+
         public double EpisodesPerSecond { get; private set; }
 
         public (long Read, long Reused) Prefill => (_session.LocalWorker!.Counters.PrefillTokens, _session.LocalWorker.Counters.ReusedTokens);
@@ -93,12 +99,15 @@ internal static class WorldsBench
                     task with { Id = $"bench {_version}-{i}" }, Seeds.Mix(1, (ulong)i), (float)_config.Rollout.Temperature,
                     (float)_config.Rollout.TopP, _environment.ResponseLimit!(objectives), Evaluation: false);
             }).ToList();
+            var used = Environment.CpuUsage.TotalTime;
             var watch = Stopwatch.StartNew();
             var played = _session.Ledger.RunAsync(requests, progress: null, _cancellation).GetAwaiter().GetResult();
-            var seconds = watch.Elapsed.TotalSeconds;
+            var (seconds, cpu) = (watch.Elapsed.TotalSeconds, (Environment.CpuUsage.TotalTime - used).TotalSeconds);
             _publisher.Publish(_model.Weights, ++_version);
             if (!timed) return;
-            TokensPerSecond = Math.Max(TokensPerSecond, played.Sum(t => (double)t.GeneratedTokens) / seconds);
+            var tokens = played.Sum(t => (double)t.GeneratedTokens);
+            TokensPerSecond = Math.Max(TokensPerSecond, tokens / seconds);
+            TokensPerCpuSecond = Math.Max(TokensPerCpuSecond, tokens / cpu);
             EpisodesPerSecond = Math.Max(EpisodesPerSecond, played.Count / seconds);
         }
 
