@@ -4,6 +4,7 @@
 //  * Leases held + credit outstanding <= MaxEpisodes, and no credit is granted while the outbox is full or the worker drains.
 //  * WeightsApplied(v) is said only after the policy has v in place, and again on every new stream.
 //  * The learner's last word on the version counts, also when it is lower than before: a learner resumed from a checkpoint goes back.
+//  * Weights that were pulled, or in the middle of a swap, under another lineage count for nothing, whatever their version.
 //  * UplinkMemory outlives a crash: turns, returned leases and held leases are not lost with the actor.
 using Akka.Actor;
 using Grpc.Core;
@@ -25,6 +26,9 @@ internal sealed class UplinkMemory(int maxUnacknowledged)
 
     /// <summary>Version the policy has in place.</summary>
     public long? Applied { get; set; }
+
+    /// <summary>Of the learner that welcomed this worker last: what is in place counts under it alone.</summary>
+    public long? Lineage { get; set; }
 
     /// <summary>The newest blob that was pulled, where the learner may send differences; null otherwise.</summary>
     public HeldWeights? Weights { get; set; }
@@ -77,6 +81,8 @@ internal sealed partial class UplinkActor : CountedActor, IWithTimers
     private long? _wanted;
     private long? _pulling;
     private long? _swapping;
+    private long? _pullingLineage;
+    private int _voidSwaps;
 
     public UplinkActor(UplinkMemory memory, UplinkServices services, IActorRef policy)
         : base(services.Telemetry.Board)
@@ -169,6 +175,14 @@ internal sealed partial class UplinkActor : CountedActor, IWithTimers
         LogWelcomed(_log, _options.LearnerAddress, welcome.PolicyVersion, _memory.Outbox.Unacknowledged);
         if (welcome.Cluster is { } seed)
             _services.Cluster?.Follow(seed);
+
+        if (_memory.Lineage != welcome.Lineage)
+        {
+            if (_swapping is not null)
+                _voidSwaps++;
+            _swapping = null;
+            (_memory.Lineage, _memory.Applied, _memory.Weights) = (welcome.Lineage, null, null);
+        }
 
         // A version above the learner's newest comes from a run that is over: it counts for nothing until the learner's own is in place.
         if (_memory.Applied is { } applied && applied <= welcome.PolicyVersion)
@@ -348,7 +362,7 @@ internal sealed partial class UplinkActor : CountedActor, IWithTimers
         if (_memory.Applied == version && _swapping is null)
             return;
         Timers.Cancel(UplinkTimer.Pull);
-        _pulling = version;
+        (_pulling, _pullingLineage) = (version, _memory.Lineage);
         var held = _options.WeightsDelta ? _memory.Weights : null;
         PullAsync(_services, version, held, _stop.Token).PipeTo(
             Self, success: pulled => pulled, failure: cause => new WeightsPullFailed(version, cause));
@@ -369,7 +383,7 @@ internal sealed partial class UplinkActor : CountedActor, IWithTimers
     private void OnWeightsPulled(WeightsPulled pulled)
     {
         _pulling = null;
-        if (pulled.Version == _wanted)
+        if (pulled.Version == _wanted && _pullingLineage == _memory.Lineage)
         {
             _repull.Reset();
             _swapping = pulled.Version;
@@ -405,6 +419,11 @@ internal sealed partial class UplinkActor : CountedActor, IWithTimers
 
     private void OnWeightsSwapped(WeightsSwapped swapped)
     {
+        if (_voidSwaps > 0)
+        {
+            _voidSwaps--;
+            return;
+        }
         if (_swapping == swapped.Version)
             _swapping = null;
         _memory.Applied = swapped.Version;

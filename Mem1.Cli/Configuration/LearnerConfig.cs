@@ -48,6 +48,8 @@ public sealed record LearnerConfig
     public int SilenceSeconds { get; init; } = 60;
     /// <summary>Seconds that the leases of a worker whose stream broke wait for it to come back.</summary>
     public int AbsenceSeconds { get; init; } = 30;
+    /// <summary>Seconds without a finished episode after which the learner says what it waits for; each further time after twice as long.</summary>
+    public int StallSeconds { get; init; } = 60;
 
     /// <summary>What the trainer needs to know of this.</summary>
     public ComputeOptions Compute() =>
@@ -68,6 +70,7 @@ public sealed record LearnerConfig
         if (LeaseSeconds is < 1 or > 86_400) errors.Add($"learner.lease_seconds is {LeaseSeconds}; it must be in 1 to 86400.");
         if (SilenceSeconds is < 1 or > 86_400) errors.Add($"learner.silence_seconds is {SilenceSeconds}; it must be in 1 to 86400.");
         if (AbsenceSeconds is < 1 or > 86_400) errors.Add($"learner.absence_seconds is {AbsenceSeconds}; it must be in 1 to 86400.");
+        if (StallSeconds is < 1 or > 86_400) errors.Add($"learner.stall_seconds is {StallSeconds}; it must be in 1 to 86400.");
         return errors;
     }
 }

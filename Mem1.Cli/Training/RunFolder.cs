@@ -33,6 +33,9 @@ internal sealed class RunFolder : IDisposable
 
     public string Checkpoints => Path.Combine(FullPath, "checkpoints");
 
+    /// <summary>What happened to tasks since the last checkpoint.</summary>
+    public string Spool => Path.Combine(FullPath, "spool");
+
     public string ConfigPath => Path.Combine(FullPath, "config.yaml");
 
     /// <summary>What to type to go on with this run.</summary>
@@ -113,14 +116,11 @@ internal sealed class RunFolder : IDisposable
 
     public void WriteConfig(RunConfig config) => AtomicFile.WriteText(ConfigPath, ConfigFile.Write(config));
 
-    public void AppendMetrics(UpdateMetrics metrics) => File.AppendAllText(MetricsPath, metrics.ToJson() + "\n");
+    public void AppendMetrics(UpdateMetrics metrics) => Append(MetricsPath, metrics.ToJson() + "\n");
 
     /// <summary>Writes some of a batch's episodes, a line each.</summary>
-    public void AppendTrajectories(IEnumerable<TrajectoryRecord> trajectories)
-    {
-        using var writer = File.AppendText(TrajectoriesPath);
-        foreach (var t in trajectories) writer.WriteLine(t.ToJson());
-    }
+    public void AppendTrajectories(IEnumerable<TrajectoryRecord> trajectories) =>
+        Append(TrajectoriesPath, string.Concat(trajectories.Select(t => t.ToJson() + "\n")));
 
     /// <summary>Writes an episode that was played again on command. Called from several threads.</summary>
     public void AppendReplay(TrajectoryRecord replay)
@@ -202,6 +202,22 @@ internal sealed class RunFolder : IDisposable
     }
 
     public void Dispose() => _lock.Dispose();
+
+    /// <summary>Appends a text or, when the disk refuses, nothing of it.</summary>
+    private static void Append(string path, string text)
+    {
+        using var stream = new FileStream(path, FileMode.Append, FileAccess.Write, FileShare.Read, bufferSize: 0);
+        var before = stream.Position;
+        try
+        {
+            stream.Write(System.Text.Encoding.UTF8.GetBytes(text));
+        }
+        catch (IOException)
+        {
+            stream.SetLength(before);
+            throw;
+        }
+    }
 
     private static long? UpdateOf(string line)
     {

@@ -4,6 +4,7 @@ using Mem1.Environments;
 using Mem1.Learner;
 using Mem1.Model;
 using Mem1.Protocol.Security;
+using Mem1.Protocol.V1;
 using Microsoft.Extensions.Logging;
 
 namespace Mem1.Cli.Training;
@@ -25,7 +26,8 @@ internal sealed class RunSession : IDisposable
     public RunSession(
         RunConfig config, DecoderConfig shape, IEnvironmentFactory environments, ITokenizer tokenizer, WeightPublisher publisher,
         long fingerprint, ILoggerFactory? loggers, CancellationToken cancellationToken,
-        (BearerToken? Token, TlsFiles? Tls) security = default, Func<LearnerHostOptions, LearnerHostOptions>? hosting = null)
+        (BearerToken? Token, TlsFiles? Tls) security = default, Func<LearnerHostOptions, LearnerHostOptions>? hosting = null,
+        TurnSpool? spool = null, LedgerRecord? restored = null, Action<string>? stalled = null)
     {
         _publisher = publisher;
         // Before the learner, so that the first worker is told of it.
@@ -47,6 +49,11 @@ internal sealed class RunSession : IDisposable
             AbsenceLimit = TimeSpan.FromSeconds(config.Learner.AbsenceSeconds),
             RunFiles = config.Rollout.LocalWorker ? new Dictionary<string, ReadOnlyMemory<byte>>() : RunFiles.Of(config, shape, tokenizer),
             RunFingerprint = RunFiles.Fingerprint(config, tokenizer),
+            Spool = spool,
+            Restored = restored,
+            AdoptLeases = !config.Rollout.LocalWorker,
+            StallLimit = TimeSpan.FromSeconds(config.Learner.StallSeconds),
+            Stalled = stalled,
             Token = security.Token,
             Tls = security.Tls,
             Cluster = () => _node?.Seed,

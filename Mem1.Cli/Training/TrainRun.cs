@@ -14,6 +14,7 @@ using Mem1.Learner;
 using Mem1.Model;
 using Mem1.Model.Checkpoints;
 using Mem1.Protocol.Security;
+using Mem1.Protocol.V1;
 using Microsoft.Extensions.Logging;
 using TorchSharp;
 
@@ -182,12 +183,16 @@ internal sealed class TrainRun(
 
         reporter.Phase(config.Rollout.LocalWorker ? "starting the learner and a rollout worker" : "starting the learner");
         var fingerprint = RunFiles.Fingerprint(model.Config);
+        var disk = new DiskPatience(TimeSpan.FromSeconds(config.Checkpoint.DiskPatienceSeconds), reporter.Note);
+        using var spool = OpenSpool(state, disk, out var restored);
         // Workers of other processes come and go; what is wrong with one must be seen on this side too.
         using var loggers = config.Rollout.LocalWorker ? null : Logs.ToStandardError(json: reporter.IsForMachines, LogLevel.Warning);
         using var session = new RunSession(
-            config, model.Config, environment.Factory, tokenizer, publisher, fingerprint, loggers, cancellationToken, security, reporter.Hosting);
+            config, model.Config, environment.Factory, tokenizer, publisher, fingerprint, loggers, cancellationToken, security, reporter.Hosting,
+            spool, restored, reporter.Note);
         reporter.Serving(session);
         var ledger = session.Ledger;
+        using var closing = new Closing(ledger); // before the session's worker hands back what it plays
         if (!config.Rollout.LocalWorker)
         {
             reporter.Note($"Waiting for workers at {session.Address.Authority}: ./mem1 rollout --learner {session.Address.Authority}");
@@ -195,7 +200,6 @@ internal sealed class TrainRun(
                 reporter.Note("Whoever reaches this address can be a worker: set a token (--token-file, docs/security.md).");
         }
 
-        if (_from is not null && TrainingCheckpoint.LoadLedger(_from) is { } tasks) ledger.Restore(tasks);
         EvaluationResult? Evaluated(string when)
         {
             try
@@ -220,20 +224,21 @@ internal sealed class TrainRun(
         {
             if (rewards.Count > 0) score = rewards.Average();
             rewards.Clear();
-            TrainingCheckpoint.Save(
-                folder.Checkpoints,
-                model with { Weights = decoder.Parameters.Snapshot(policyOnly: false), Adapter = decoder.Parameters.SnapshotAdapter() },
-                trainer.Optimiser,
-                new TrainingState
-                {
-                    Update = update,
-                    PolicyVersion = publisher.Version,
-                    OptimiserSteps = [.. trainer.Optimiser.Steps],
-                    NextTask = NextTask(update),
-                    Score = score,
-                    Extra = new Dictionary<string, JsonElement>(extra) { [TrainerKey] = JsonSerializer.SerializeToElement(trainer.State) },
-                },
-                Retention, ledger.Save());
+            var tasks = ledger.Save();
+            var trained = model with { Weights = decoder.Parameters.Snapshot(policyOnly: false), Adapter = decoder.Parameters.SnapshotAdapter() };
+            var training = new TrainingState
+            {
+                Update = update,
+                PolicyVersion = publisher.Version,
+                OptimiserSteps = [.. trainer.Optimiser.Steps],
+                NextTask = NextTask(update),
+                Score = score,
+                Extra = new Dictionary<string, JsonElement>(extra) { [TrainerKey] = JsonSerializer.SerializeToElement(trainer.State) },
+            };
+            disk.Do(
+                $"checkpoint step-{update}",
+                () => TrainingCheckpoint.Save(folder.Checkpoints, trained, trainer.Optimiser, training, Retention, tasks), cancellationToken);
+            if (tasks.SpoolFrom > 0) spool?.DeleteBefore(tasks.SpoolFrom);
         }
 
         reporter.Phase("training");
@@ -273,7 +278,7 @@ internal sealed class TrainRun(
                 metrics = metrics with { ParityAlarms = alarms += ParityAlarm(metrics) ? 1 : 0 };
                 rewards.Add(metrics.RewardMean);
                 _peakRss = Math.Max(_peakRss, metrics.RssBytes);
-                folder.AppendMetrics(metrics);
+                disk.Do("metrics.jsonl", () => folder.AppendMetrics(metrics with { DiskWaitSeconds = disk.Waited.TotalSeconds }), cancellationToken);
                 if (metrics.EnvironmentFailures > 0 && environmentFailures == 0)
                 {
                     reporter.Note(
@@ -282,8 +287,9 @@ internal sealed class TrainRun(
                 }
 
                 environmentFailures += metrics.EnvironmentFailures;
-                folder.AppendTrajectories(batch.Take(config.Checkpoint.SampledTrajectories).Select(t => TrajectoryRecord.Of(
-                    metrics.Update, config.Ppo.Layout, t, trainer.LastEstimates.GetValueOrDefault(t.EpisodeId), tokenizer)));
+                var sampled = batch.Take(config.Checkpoint.SampledTrajectories).Select(t => TrajectoryRecord.Of(
+                    metrics.Update, config.Ppo.Layout, t, trainer.LastEstimates.GetValueOrDefault(t.EpisodeId), tokenizer)).ToList();
+                disk.Do(TrajectoryRecord.FileName, () => folder.AppendTrajectories(sampled), cancellationToken);
                 reporter.Updated(metrics, last);
                 if (metrics.Update % config.Checkpoint.Every == 0 && metrics.Update < last)
                 {
@@ -305,6 +311,7 @@ internal sealed class TrainRun(
                 + $"another setting, for example: {folder.ResumeCommand} --set ppo.learning_rate={config.Ppo.LearningRate / 2}", e);
         }
 
+        if (done < last) ledger.Close();
         // Stopped in the middle of a batch: what is played of it is kept, and --resume goes on from there.
         if (done > saved || (done < last && ledger.HoldsTurns)) Save(done);
         session.ThrowIfWorkerFailed();
@@ -324,7 +331,9 @@ internal sealed class TrainRun(
         }
 
         if (!interrupted && !config.Rollout.LocalWorker) session.Drain();
-        if (after is not null) folder.WriteEvaluation(done, before, after);
+        if (after is not null) disk.Do("evaluation.json", () => folder.WriteEvaluation(done, before, after), cancellationToken);
+        ledger.Close();
+        if (!interrupted) spool?.DeleteBefore(long.MaxValue); // nothing is under way any more
         if (environment.SearchNote() is { } note) reporter.Note(note);
         if (environmentFailures > 0)
         {
@@ -341,6 +350,29 @@ internal sealed class TrainRun(
             curve.TakeLast(window).Select(c => c.Reward).DefaultIfEmpty(double.NaN).Average(),
             window, before, after, folder.ReadParityMax(), _elapsed.Elapsed, Math.Max(_peakRss, TrainingLoop.ResidentBytes())));
         return 0;
+    }
+
+    /// <summary>The spool of the run, and what the ledger starts from: what the checkpoint has, brought up to where the spool ends.</summary>
+    private TurnSpool? OpenSpool(TrainingState state, DiskPatience disk, out LedgerRecord? restored)
+    {
+        restored = _from is null ? null : TrainingCheckpoint.LoadLedger(_from);
+        if (!config.Checkpoint.Spool)
+        {
+            TurnSpool.Remove(folder.Spool); // of an earlier life with one: it would be wrong by the next
+            return null;
+        }
+
+        // A checkpoint of before the first update knows nothing of a spool; any other that does not was written when there was none, or by
+        // a learner that was told to stop and spooled nothing afterwards.
+        long? from = restored?.SpoolFrom is > 0 and var next ? next : state.Update == 0 && restored is null ? 1 : null;
+        var spool = TurnSpool.Open(folder.Spool, from, disk, reporter.Note);
+        var records = spool.TakeRecovered();
+        if (records.Count == 0) return spool;
+        restored = SpoolReplay.Apply(restored ?? new LedgerRecord(), records);
+        reporter.Note(
+            $"{records.Count(r => r.BodyCase == SpoolRecord.BodyOneofCase.Turn)} turns that came after the checkpoint are in the spool; updates that "
+            + "were made of them are done again without playing.");
+        return spool;
     }
 
     /// <summary>Says so when learner and sampler have drifted apart.</summary>
@@ -483,5 +515,11 @@ internal sealed class TrainRun(
                 [.. keys.Select(k => new Series($"{k} objective{(k == 1 ? "" : "s")}",
                     [.. curve.Where(c => c.ExactMatch.ContainsKey(k)).Select(c => ((double)c.Update, c.ExactMatch[k]))]))]),
         ]);
+    }
+
+    /// <summary>Closes a ledger at the end of a block.</summary>
+    private readonly struct Closing(TaskLedger ledger) : IDisposable
+    {
+        public void Dispose() => ledger.Close();
     }
 }

@@ -55,6 +55,16 @@ public sealed record LearnerHostOptions
     public Action<IEndpointRouteBuilder>? Endpoints { get; init; }
     /// <summary>Where workers join the cluster, asked whenever one is welcomed; null where there is none.</summary>
     public Func<ClusterSeed?> Cluster { get; init; } = static () => null;
+    /// <summary>Where the ledger writes what happens before workers are told of it; null keeps it in memory until a checkpoint.</summary>
+    public TurnSpool? Spool { get; init; }
+    /// <summary>What the run goes on from: of a checkpoint, with the spool's records applied; null for a run that begins.</summary>
+    public LedgerRecord? Restored { get; init; }
+    /// <summary>Whether leases that were out when the learner stopped wait for their workers.</summary>
+    public bool AdoptLeases { get; init; }
+    /// <summary>How long nothing may come of a batch before <see cref="Stalled"/> is told.</summary>
+    public TimeSpan StallLimit { get; init; } = TimeSpan.FromSeconds(60);
+    /// <summary>Told in a sentence what a batch waits for.</summary>
+    public Action<string>? Stalled { get; init; }
 }
 
 /// <summary>The learner's gRPC server: ledger and weights behind Kestrel's HTTP/2.</summary>
@@ -88,12 +98,13 @@ public sealed class LearnerHost : IAsyncDisposable
     private readonly WebApplication _application;
     private readonly CancellationTokenSource _stopping;
     private readonly ITimer _expiry;
+    private readonly Action _unsubscribe;
     private readonly LearnerServiceImplementation _service; // outlives the application's services: who looks may be late
 
     private LearnerHost(
-        WebApplication application, CancellationTokenSource stopping, ITimer expiry, TaskLedger ledger, Uri address)
+        WebApplication application, CancellationTokenSource stopping, ITimer expiry, TaskLedger ledger, Uri address, Action unsubscribe)
     {
-        (_application, _stopping, _expiry, Ledger, Address) = (application, stopping, expiry, ledger, address);
+        (_application, _stopping, _expiry, Ledger, Address, _unsubscribe) = (application, stopping, expiry, ledger, address, unsubscribe);
         _service = application.Services.GetRequiredService<LearnerServiceImplementation>();
     }
 
@@ -119,7 +130,16 @@ public sealed class LearnerHost : IAsyncDisposable
             () => publisher.Version, options.LeaseLimit, options.Limits, TimeProvider.System, options.Discarded, options.Staleness)
         {
             AbsenceLimit = options.AbsenceLimit,
+            Spool = options.Spool,
+            AdoptLeases = options.AdoptLeases,
+            StallLimit = options.StallLimit,
+            Stalled = options.Stalled,
         };
+        if (options.Restored is { } restored) ledger.Restore(restored);
+        // Before any session: what a version is worth must be known before a worker can say that it has it.
+        void Publish(long version) => ledger.Published(version, publisher.Find(version)!.Sha256);
+        if (publisher.Version >= 0) Publish(publisher.Version);
+        publisher.Published += Publish;
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
         builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>
         {
@@ -166,6 +186,7 @@ public sealed class LearnerHost : IAsyncDisposable
         }
         catch (Exception e)
         {
+            publisher.Published -= Publish;
             await application.DisposeAsync().ConfigureAwait(false);
             stopping.Dispose();
             // Kestrel says "in use" with an IOException and everything else (no right to the port, no such address) with the socket's own.
@@ -179,7 +200,7 @@ public sealed class LearnerHost : IAsyncDisposable
         var limit = options.LeaseLimit < options.AbsenceLimit ? options.LeaseLimit : options.AbsenceLimit;
         var interval = limit / 4 < LongestExpiryInterval ? limit / 4 : LongestExpiryInterval;
         var expiry = TimeProvider.System.CreateTimer(_ => ledger.ExpireLeases(), null, interval, interval);
-        return new LearnerHost(application, stopping, expiry, ledger, new Uri(bound));
+        return new LearnerHost(application, stopping, expiry, ledger, new Uri(bound), () => publisher.Published -= Publish);
     }
 
     /// <summary>Tells every worker that there is nothing left to do, and waits a little for them to leave.</summary>
@@ -205,6 +226,7 @@ public sealed class LearnerHost : IAsyncDisposable
     /// <summary>Ends all sessions and stops listening.</summary>
     public async ValueTask DisposeAsync()
     {
+        _unsubscribe();
         await _stopping.CancelAsync().ConfigureAwait(false);
         await _expiry.DisposeAsync().ConfigureAwait(false);
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(5));

@@ -21,6 +21,9 @@ internal sealed class LearnerServiceImplementation(
     // Names end up in reasons and logs; host, process and a number fit many times over.
     private const int MaxWorkerIdLength = 200;
 
+    // Shorter than a worker's patience for its welcome: it should hear why it has to wait.
+    private static readonly TimeSpan RecoveryPatience = TimeSpan.FromSeconds(5);
+
     private static readonly TimeSpan DrainPoll = TimeSpan.FromMilliseconds(20);
 
     // Acknowledgements queued when a worker leaves go out within this, or its next session asks for them again.
@@ -40,8 +43,8 @@ internal sealed class LearnerServiceImplementation(
     {
         _draining = reason; // a worker between two streams hears it when it is back
         foreach (var session in _sessions.Keys) session.TryWrite(new LearnerMessage { Drain = new Drain { Reason = reason } });
-        var until = DateTime.UtcNow + limit;
-        while (!_sessions.IsEmpty && DateTime.UtcNow < until) await Task.Delay(DrainPoll).ConfigureAwait(false);
+        var watch = Stopwatch.StartNew();
+        while (!_sessions.IsEmpty && watch.Elapsed < limit) await Task.Delay(DrainPoll).ConfigureAwait(false);
     }
 
     /// <summary>Tells one worker to take no more leases, finish what it plays and leave; false when it is not connected.</summary>
@@ -79,12 +82,19 @@ internal sealed class LearnerServiceImplementation(
         if (hello.MaxEpisodes < 1)
             throw new RpcException(new Status(StatusCode.InvalidArgument, "Hello.max_episodes must be at least 1."));
 
+        await RecoverAsync(stop.Token).ConfigureAwait(false);
         using var session = new WorkerSession(hello.WorkerId, hello.MaxEpisodes);
         using var joined = CancellationTokenSource.CreateLinkedTokenSource(stop.Token, session.Aborted);
         var welcomed = publisher.Version;
         session.TryWrite(new LearnerMessage
         {
-            Welcome = new Welcome { PolicyVersion = welcomed, ModelFingerprint = options.ModelFingerprint, Cluster = options.Cluster() },
+            Welcome = new Welcome
+            {
+                PolicyVersion = welcomed,
+                ModelFingerprint = options.ModelFingerprint,
+                Cluster = options.Cluster(),
+                Lineage = ledger.Lineage,
+            },
         });
         void Announce(long version) => session.TryWrite(new LearnerMessage { Weights = new WeightsNotice { PolicyVersion = version } });
         var writing = WriteAsync(session, responseStream, joined.Token);
@@ -208,11 +218,11 @@ internal sealed class LearnerServiceImplementation(
         {
             case WorkerMessage.BodyOneofCase.SubTrajectory:
                 var sub = message.SubTrajectory;
-                ledger.Add(session.WorkerId, sub);
-                session.TryWrite(new LearnerMessage
+                // Perhaps much later, when the stream is another: the worker sends it again there, and is told again.
+                ledger.Add(session.WorkerId, sub, () => session.TryWrite(new LearnerMessage
                 {
                     Ack = new Acknowledgement { EpisodeId = sub.EpisodeId, Attempt = sub.Attempt, Turn = sub.Turn },
-                });
+                }));
                 break;
             case WorkerMessage.BodyOneofCase.Credit:
                 session.AddCredit(message.Credit.Episodes);
@@ -224,13 +234,31 @@ internal sealed class LearnerServiceImplementation(
                 break;
             case WorkerMessage.BodyOneofCase.LeaseReturned:
                 ledger.Return(session.WorkerId, message.LeaseReturned.EpisodeId, message.LeaseReturned.Attempt,
-                    $"Worker {session.WorkerId} gave it back: {message.LeaseReturned.Reason}");
+                    $"Worker {session.WorkerId} gave it back: {message.LeaseReturned.Reason}", message.LeaseReturned.Leaving);
                 break;
             case WorkerMessage.BodyOneofCase.Heartbeat:
                 session.Beat(message.Heartbeat);
                 break;
             default:
                 throw new RpcException(new Status(StatusCode.InvalidArgument, $"A worker may not send {message.BodyCase} here."));
+        }
+    }
+
+    /// <summary>Waits until workers are let in.</summary>
+    private async Task RecoverAsync(CancellationToken cancellationToken)
+    {
+        try
+        {
+            await ledger.Recovered.WaitAsync(RecoveryPatience, cancellationToken).ConfigureAwait(false);
+        }
+        catch (TimeoutException)
+        {
+            throw new RpcException(new Status(
+                StatusCode.Unavailable, "The learner is doing the updates since its last checkpoint again and needs no worker yet."));
+        }
+        catch (OperationCanceledException)
+        {
+            throw new RpcException(new Status(StatusCode.Cancelled, "The worker left, or the learner is stopping."));
         }
     }
 

@@ -21,7 +21,8 @@ internal sealed class LedgerEntry(TaskRequest request, LedgerBatch batch)
     public EntryState State { get; set; }
     public int Attempt { get; set; }
     public ILeaseTarget? Holder { get; set; }
-    public DateTimeOffset LeasedAt { get; set; }
+    /// <summary>Timestamp of the ledger's clock, which no change of the time of day moves.</summary>
+    public long LeasedAt { get; set; }
     public LinkedListNode<LedgerEntry>? Node { get; set; }
     public Trajectory? Trajectory { get; set; }
     public List<string> Reasons { get; } = [];
@@ -46,6 +47,15 @@ internal sealed class LedgerEntry(TaskRequest request, LedgerBatch batch)
             return $"{where} scores {outcome.ExactMatch.Count} objectives of a task that has {request.Task.Objectives.Count}.";
         return null;
     }
+
+    /// <summary>Whether its turns wait for weights that are being made again (<see cref="TaskLedger.Restore"/>).</summary>
+    public bool IsParked { get; set; }
+
+    /// <summary>Who played it before the restart; empty for nobody.</summary>
+    public string PlayedBy { get; set; } = "";
+
+    /// <summary>The newest version of the turns held; -1 when there are none.</summary>
+    public long NewestVersion() => Turns.SelectMany(t => t.PolicyVersions).DefaultIfEmpty(-1).Max();
 
     /// <summary>The oldest version of the turns held; beyond every version when there are none.</summary>
     public long OldestVersion() => Turns.SelectMany(t => t.PolicyVersions).DefaultIfEmpty(long.MaxValue).Min();

@@ -1,5 +1,7 @@
 // Keeps: a task is leased only to a worker with a free place and weights that are fresh enough for its batch. The terms that a person sets hold
 // back leases that would be granted otherwise and never grant one; what is being played is played on.
+using Mem1.Protocol.V1;
+
 namespace Mem1.Learner;
 
 /// <content>Which task goes to whom, and when.</content>
@@ -53,7 +55,7 @@ public sealed partial class TaskLedger
     /// <summary>Leases what can be leased now. Under the lock.</summary>
     private void Dispatch()
     {
-        if (_pending.First is null) return;
+        if (_closed || _pending.First is null) return;
         for (var free = FreePlaces(); free > 0 && _pending.First is { Value: var entry } node; free--)
         {
             // A worker that has not failed at the task before one that has; among those the one with the most free places, so that batches
@@ -61,18 +63,20 @@ public sealed partial class TaskLedger
             var target = _targets.Where(t => t.Credit > 0 && Admits(entry.Batch, t.AppliedVersion))
                 .MaxBy(t => (!entry.FailedOn.Contains(t.WorkerId), t.Credit));
             if (target is null) return;
-            entry.Attempt++;
+            var before = entry.Attempt;
+            entry.Attempt = Math.Max(before, _outnumbered.GetValueOrDefault(entry.Id)) + 1;
             if (!target.TrySend(Lease(entry)))
             {
                 _assembler.Forget(entry.Id, entry.Attempt);
-                entry.Attempt--;
+                entry.Attempt = before;
                 _targets.Remove(target);
                 free++;
                 continue;
             }
 
             _pending.Remove(node);
-            (entry.Node, entry.State, entry.Holder, entry.LeasedAt) = (null, EntryState.Leased, target, _time.GetUtcNow());
+            (entry.Node, entry.State, entry.Holder, entry.LeasedAt) = (null, EntryState.Leased, target, _time.GetTimestamp());
+            Spool?.Append(new SpoolRecord { Lease = new LeaseNote { Terms = entry.Terms(), WorkerId = target.WorkerId } });
         }
     }
 

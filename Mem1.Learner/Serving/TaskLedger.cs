@@ -8,6 +8,7 @@
 //  * what is older nevertheless is swept when its batch is taken: counted, and played again;
 //  * only the worker that holds a lease can finish or return it; what it sends is checked against the task before it counts;
 //  * results come back in the order the tasks were asked for, whatever order they finished in, so fast episodes are not preferred;
+//  * every change of a task that a restart must know is spooled, in order, before anybody is told of it; what is trained on is on the disk;
 //  * no foreign code runs under the lock but ILeaseTarget's, which only queues.
 using Mem1.Protocol.V1;
 
@@ -38,10 +39,11 @@ public sealed partial class TaskLedger
     private readonly LinkedList<LedgerEntry> _pending = new();
     private readonly List<ILeaseTarget> _targets = [];
     private readonly List<QuarantinedTask> _quarantined = [];
-    private readonly Dictionary<string, DateTimeOffset> _absentSince = new(StringComparer.Ordinal); // workers whose stream broke
+    private readonly Dictionary<string, long> _absentSince = new(StringComparer.Ordinal); // workers whose stream broke
     private readonly long[] _discarded = new long[Enum.GetValues<DiscardCause>().Length];
     private readonly long[] _refused = new long[Enum.GetValues<RefusalCause>().Length];
     private int _consumed;
+    private bool _closed;
 
     /// <summary>Makes an empty ledger.</summary>
     /// <param name="version">The newest version of the weights.</param>
@@ -64,49 +66,6 @@ public sealed partial class TaskLedger
 
     /// <summary>A worker whose stream broke reconnects within seconds or not at all; its leases wait this long for it.</summary>
     public TimeSpan AbsenceLimit { get; init; } = TimeSpan.FromSeconds(30);
-
-    /// <summary>Counts by state.</summary>
-    public LedgerCounts Counts
-    {
-        get
-        {
-            lock (_lock)
-            {
-                return new LedgerCounts(
-                    _pending.Count,
-                    _entries.Values.Count(e => e.State == EntryState.Leased),
-                    _entries.Values.Count(e => e.State == EntryState.Buffered),
-                    _consumed,
-                    _quarantined.Count);
-            }
-        }
-    }
-
-    /// <summary>Every task that is being played.</summary>
-    public IReadOnlyList<LeaseStatus> Leases
-    {
-        get
-        {
-            lock (_lock)
-            {
-                var now = _time.GetUtcNow();
-                return
-                [
-                    .. _entries.Values.Where(e => e.State == EntryState.Leased)
-                        .Select(e => new LeaseStatus(e.Id, e.Holder!.WorkerId, e.Attempt, now - e.LeasedAt)),
-                ];
-            }
-        }
-    }
-
-    /// <summary>Every task given up so far.</summary>
-    public IReadOnlyList<QuarantinedTask> Quarantined
-    {
-        get
-        {
-            lock (_lock) return [.. _quarantined];
-        }
-    }
 
     /// <summary>Has tasks played under the newest weights and waits for all of them.</summary>
     /// <param name="requests">Tasks; their ids must be new.</param>
@@ -139,6 +98,7 @@ public sealed partial class TaskLedger
         var batch = new LedgerBatch(requests, consumedAt);
         lock (_lock)
         {
+            ObjectDisposedException.ThrowIf(_closed, this);
             var ids = new HashSet<string>(StringComparer.Ordinal);
             if (batch.Entries.FirstOrDefault(e => !ids.Add(e.Id) || _entries.ContainsKey(e.Id)) is { } twice)
                 throw new ArgumentException($"Task {twice.Id} is already in the ledger.", nameof(requests));
@@ -146,6 +106,7 @@ public sealed partial class TaskLedger
             {
                 if (_givenUp.Contains(entry.Id))
                 {
+                    if (_givenUpSince.Remove(entry.Id, out var task)) _quarantined.Add(task);
                     entry.State = EntryState.Quarantined;
                     batch.Finish();
                     continue;
@@ -153,7 +114,7 @@ public sealed partial class TaskLedger
 
                 _entries.Add(entry.Id, entry);
                 Claim(entry);
-                if (entry.State == EntryState.Pending) MakePending(entry);
+                if (entry.State == EntryState.Pending && !entry.IsParked) MakePending(entry);
             }
 
             Dispatch();
@@ -175,7 +136,10 @@ public sealed partial class TaskLedger
         }
     }
 
-    /// <summary>Waits until every task of a batch is played or given up, and consumes it. What is past the staleness bound is played again first.</summary>
+    /// <summary>
+    /// Waits until every task of a batch is played or given up and on the disk, and consumes it. What is past the staleness bound is played
+    /// again first.
+    /// </summary>
     /// <param name="batch">Of <see cref="Submit"/>, not taken yet.</param>
     /// <param name="progress">Called with the number of finished tasks, one call at a time, never from the ledger's lock.</param>
     /// <param name="cancellationToken">Ends the wait; the batch stays in the ledger.</param>
@@ -187,19 +151,25 @@ public sealed partial class TaskLedger
             // What has been said is heard before the count is looked at: the other way round the last word could be heard without being
             // looked at, and the wait below would be for ever.
             Hear();
-            List<Trajectory>? consumed = null;
-            lock (_lock)
+            bool complete;
+            lock (_lock) complete = IsComplete(batch);
+            if (complete)
             {
-                if (batch.Done == batch.Size && !Sweep(batch)) consumed = Consume(batch);
-            }
+                // Weights that were made of turns which a restart does not know could not be made again.
+                if (Spool is { } spool) await spool.FlushAsync(cancellationToken).ConfigureAwait(false);
+                List<Trajectory>? consumed = null;
+                lock (_lock)
+                {
+                    if (IsComplete(batch)) consumed = Consume(batch);
+                }
 
-            if (consumed is not null)
-            {
                 Hear();
-                return consumed;
+                if (consumed is not null) return consumed;
+                continue; // stale by now, or withdrawn
             }
 
-            var next = await batch.Finished.ReadAsync(cancellationToken).ConfigureAwait(false);
+            EndRecovery(); // workers are needed
+            var next = await NextAsync(batch, cancellationToken).ConfigureAwait(false); // not as an argument: without progress it is not evaluated
             progress?.Invoke(next);
         }
 
@@ -220,6 +190,7 @@ public sealed partial class TaskLedger
                 if (!_entries.Remove(entry.Id)) continue;
                 if (entry.Node is { } node) _pending.Remove(node);
                 entry.Node = null;
+                _parked.Remove(entry);
                 if (entry.State == EntryState.Leased) _assembler.Forget(entry.Id, entry.Attempt);
             }
         }
@@ -231,40 +202,52 @@ public sealed partial class TaskLedger
     /// </summary>
     /// <param name="workerId">Who sent it.</param>
     /// <param name="sub">The turn.</param>
-    public void Add(string workerId, SubTrajectory sub)
+    /// <param name="durable">
+    /// Called when what became of it would be known after a restart: at once without a spool, else from the spool's thread; never when that
+    /// cannot be had, and never after <see cref="Close"/>.
+    /// </param>
+    public void Add(string workerId, SubTrajectory sub, Action? durable = null)
     {
         lock (_lock)
         {
-            if (Leased(workerId, sub.EpisodeId, sub.Attempt) is not { } entry)
-            {
-                // The last turn of a complete episode may come twice as well as any other.
-                var again = _entries.TryGetValue(sub.EpisodeId, out var e) && e.State == EntryState.Buffered && e.Attempt == sub.Attempt;
-                _refused[(int)(again ? RefusalCause.Duplicate : RefusalCause.Late)]++;
-                return;
-            }
+            if (_closed) return;
+            Take(workerId, sub);
+            if (durable is not null) Spool?.WhenDurable(durable);
+        }
 
-            if (entry.Contradiction(sub) is { } contradiction)
-            {
-                _refused[(int)RefusalCause.Lease]++;
-                Fail(entry, contradiction, DiscardCause.Rejected);
-                return;
-            }
+        if (Spool is null) durable?.Invoke();
+    }
 
-            var result = _assembler.Add(sub, _version());
-            if (result.Cause is { } cause) _refused[(int)cause]++;
-            switch (result.Outcome)
-            {
-                case AssemblyOutcome.Buffered:
-                    entry.Turns.Add(sub);
-                    break;
-                case AssemblyOutcome.Completed:
-                    entry.Turns.Add(sub);
-                    Buffer(entry, result.Trajectory!);
-                    break;
-                case AssemblyOutcome.Rejected:
-                    Fail(entry, result.Reason!, DiscardCause.Rejected);
-                    break;
-            }
+    private void Take(string workerId, SubTrajectory sub)
+    {
+        if (Leased(workerId, sub.EpisodeId, sub.Attempt) is not { } entry)
+        {
+            // The last turn of a complete episode may come twice as well as any other.
+            var again = _entries.TryGetValue(sub.EpisodeId, out var e) && e.State == EntryState.Buffered && e.Attempt == sub.Attempt;
+            _refused[(int)(again ? RefusalCause.Duplicate : RefusalCause.Late)]++;
+            return;
+        }
+
+        if (entry.Contradiction(sub) is { } contradiction)
+        {
+            _refused[(int)RefusalCause.Lease]++;
+            Fail(entry, contradiction, DiscardCause.Rejected);
+            return;
+        }
+
+        var result = _assembler.Add(sub, _version());
+        if (result.Cause is { } cause) _refused[(int)cause]++;
+        switch (result.Outcome)
+        {
+            case AssemblyOutcome.Buffered:
+            case AssemblyOutcome.Completed:
+                entry.Turns.Add(sub);
+                Spool?.Append(new SpoolRecord { Turn = sub });
+                if (result.Outcome == AssemblyOutcome.Completed) Buffer(entry, result.Trajectory!);
+                break;
+            case AssemblyOutcome.Rejected:
+                Fail(entry, result.Reason!, DiscardCause.Rejected);
+                break;
         }
     }
 
@@ -273,11 +256,18 @@ public sealed partial class TaskLedger
     /// <param name="episodeId">Of the lease.</param>
     /// <param name="attempt">Of the lease.</param>
     /// <param name="reason">One sentence.</param>
-    public void Return(string workerId, string episodeId, int attempt, string reason)
+    /// <param name="leaving">Only because the worker leaves: no failure of the task, and its turns stand.</param>
+    public void Return(string workerId, string episodeId, int attempt, string reason, bool leaving = false)
     {
         lock (_lock)
         {
-            if (Leased(workerId, episodeId, attempt) is not { } entry) return;
+            if (_closed || Leased(workerId, episodeId, attempt) is not { } entry) return;
+            if (leaving)
+            {
+                Fail(entry, reason, DiscardCause.WorkerGone);
+                return;
+            }
+
             if (entry.PrefixTurns == 0 || entry.Turns.Count > entry.PrefixTurns)
             {
                 Fail(entry, reason, DiscardCause.Returned);
@@ -296,20 +286,20 @@ public sealed partial class TaskLedger
     /// <summary>Ends leases older than the limit. Called from a timer.</summary>
     public void ExpireLeases()
     {
-        var now = _time.GetUtcNow();
         lock (_lock)
         {
+            if (_closed || !Recovered.IsCompleted) return;
             foreach (var entry in _entries.Values.Where(e => e.State == EntryState.Leased).ToList())
             {
                 var worker = entry.Holder!.WorkerId;
-                if (now - entry.LeasedAt > _leaseLimit)
+                if (_time.GetElapsedTime(entry.LeasedAt) > _leaseLimit)
                     Fail(entry, $"The lease of worker {worker} ran out after {_leaseLimit.TotalSeconds:0} s.", DiscardCause.Expired);
-                else if (_absentSince.TryGetValue(worker, out var since) && now - since > AbsenceLimit)
+                else if (_absentSince.TryGetValue(worker, out var since) && _time.GetElapsedTime(since) > AbsenceLimit)
                     Fail(entry, $"Worker {worker} has been gone for more than {AbsenceLimit.TotalSeconds:0} s.", DiscardCause.WorkerGone);
             }
 
             // Past the limit an absent worker holds nothing any more; it may never come back under its name.
-            var gone = _absentSince.Where(a => now - a.Value > AbsenceLimit).Select(a => a.Key).ToList();
+            var gone = _absentSince.Where(a => _time.GetElapsedTime(a.Value) > AbsenceLimit).Select(a => a.Key).ToList();
             foreach (var worker in gone) _absentSince.Remove(worker);
         }
     }
@@ -334,13 +324,17 @@ public sealed partial class TaskLedger
             // stranger under the same name), that one must hear that it gets nothing more and say hello again.
             foreach (var old in _targets.Where(t => t.WorkerId == target.WorkerId)) old.End();
             _targets.RemoveAll(t => t.WorkerId == target.WorkerId);
+            if (_closed) return;
             foreach (var entry in LeasesOf(target.WorkerId).Where(e => !held.Contains((e.Id, e.Attempt))))
             {
                 // Nobody began to play it, so it says nothing about the task and costs it no failure.
+                Spool?.Append(new SpoolRecord { Release = new ReleaseNote { EpisodeId = entry.Id } });
                 _assembler.Forget(entry.Id, entry.Attempt);
                 entry.Holder = null;
                 MakePending(entry);
             }
+
+            foreach (var (episode, attempt) in held) Outnumber(target.WorkerId, episode, attempt);
 
             _targets.Add(target);
             _absentSince.Remove(target.WorkerId);
@@ -357,11 +351,12 @@ public sealed partial class TaskLedger
         lock (_lock)
         {
             _targets.Remove(target);
+            if (_closed) return;
             // A newer session of the same worker has taken over: what this one held is that one's now.
             if (_targets.Any(t => t.WorkerId == target.WorkerId)) return;
             if (!forGood)
             {
-                _absentSince[target.WorkerId] = _time.GetUtcNow();
+                _absentSince[target.WorkerId] = _time.GetTimestamp();
                 return;
             }
 
@@ -398,6 +393,8 @@ public sealed partial class TaskLedger
         if (_concurrencyLimit is not null) Dispatch();
     }
 
+    private bool IsComplete(LedgerBatch batch) => batch.Done == batch.Size && !Sweep(batch);
+
     /// <summary>Sends what has become too old back to be played again.</summary>
     /// <returns>Whether there was any.</returns>
     private bool Sweep(LedgerBatch batch)
@@ -419,7 +416,12 @@ public sealed partial class TaskLedger
 
     private List<Trajectory> Consume(LedgerBatch batch)
     {
-        foreach (var entry in batch.Entries.Where(e => _entries.Remove(e.Id))) _consumed++;
+        foreach (var entry in batch.Entries.Where(e => _entries.Remove(e.Id)))
+        {
+            _consumed++;
+            _outnumbered.Remove(entry.Id);
+        }
+
         return [.. batch.Entries.Where(e => e.Trajectory is not null).Select(e => e.Trajectory!)];
     }
 
@@ -428,6 +430,7 @@ public sealed partial class TaskLedger
         entry.Turns.Clear();
         entry.PrefixTurns = 0;
         _discarded[(int)cause]++;
+        Spool?.Append(new SpoolRecord { Drop = new DropNote { EpisodeId = entry.Id, Cause = cause.ToString() } });
     }
 
     /// <summary>A copy, so that its entries may change state meanwhile.</summary>
@@ -439,17 +442,22 @@ public sealed partial class TaskLedger
         _entries.TryGetValue(episodeId, out var entry) && entry.State == EntryState.Leased && entry.Attempt == attempt
             && entry.Holder!.WorkerId == workerId ? entry : null;
 
+    /// <summary>Whether a task with so many failed tries, of which so many are ends of workers, is quarantined.</summary>
+    internal static bool IsGivenUp(int failures, int losses) => failures - losses >= MaxAttempts || losses >= MaxLosses;
+
     private void Fail(LedgerEntry entry, string reason, DiscardCause cause)
     {
         _assembler.Forget(entry.Id, entry.Attempt);
         _discarded[(int)cause]++;
         if (cause == DiscardCause.WorkerGone) entry.Losses++;
-        entry.Reasons.Add(reason.Length <= MaxReasonLength ? reason : reason[..MaxReasonLength]);
+        reason = reason.Length <= MaxReasonLength ? reason : reason[..MaxReasonLength];
+        entry.Reasons.Add(reason);
+        Spool?.Append(new SpoolRecord { Failure = new FailureNote { EpisodeId = entry.Id, Cause = cause.ToString(), Reason = reason } });
         entry.FailedOn.Add(entry.Holder!.WorkerId);
         entry.Holder = null;
         // A worker's end says nothing against the turns it has sent; any other failure may be their doing.
         if (cause != DiscardCause.WorkerGone) entry.Turns.Clear();
-        if (entry.Reasons.Count - entry.Losses >= MaxAttempts || entry.Losses >= MaxLosses)
+        if (IsGivenUp(entry.Reasons.Count, entry.Losses))
         {
             _entries.Remove(entry.Id);
             entry.State = EntryState.Quarantined;

@@ -212,7 +212,8 @@ public sealed class ResumeTests(StraightRun straight)
         var run = Path.Combine(disk.Path, "quick");
         var before = Runs.Bytes(run, 2, "model.safetensors");
         disk.FillUp(leaveBytes: 400_000); // room for the logs, not for a checkpoint
-        Refusals.Refused(["train", "--resume", "--updates", "4", "--runs", disk.Path], "step-3", "No space left", "--resume");
+        Refusals.Refused(
+            ["train", "--resume", "--updates", "4", "--set", "checkpoint.disk_patience_seconds=0", "--runs", disk.Path], "step-3", "No space left", "--resume");
         Assert.Equal([0, 1, 2], Runs.Steps(run));
         Assert.Equal(before, Runs.Bytes(run, 2, "model.safetensors"));
         disk.Free();

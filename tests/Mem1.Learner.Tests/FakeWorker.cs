@@ -40,10 +40,24 @@ internal sealed class FakeWorker(string id, int credit) : ILeaseTarget
     }
 }
 
-/// <summary>A clock that stands still until it is set.</summary>
+/// <summary>A clock that stands still until it is set, and whose time of day may jump.</summary>
 internal sealed class ManualTime : TimeProvider
 {
-    public DateTimeOffset Now { get; set; } = DateTimeOffset.UnixEpoch;
+    private TimeSpan _elapsed, _jumped;
 
-    public override DateTimeOffset GetUtcNow() => Now;
+    /// <summary>Setting it lets time pass.</summary>
+    public DateTimeOffset Now
+    {
+        get => DateTimeOffset.UnixEpoch + _elapsed;
+        set => _elapsed = value - DateTimeOffset.UnixEpoch;
+    }
+
+    /// <summary>Somebody sets the clock: the time of day changes, no time passes.</summary>
+    public void Jump(TimeSpan by) => _jumped += by;
+
+    public override DateTimeOffset GetUtcNow() => Now + _jumped;
+
+    public override long TimestampFrequency => TimeSpan.TicksPerSecond;
+
+    public override long GetTimestamp() => _elapsed.Ticks;
 }

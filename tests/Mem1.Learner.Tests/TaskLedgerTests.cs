@@ -170,6 +170,70 @@ public sealed class TaskLedgerTests
         Assert.Equal(2, (await run).Count);
     }
 
+    [Theory]
+    [InlineData(1)]
+    [InlineData(-1)]
+    public async Task A_clock_that_jumps_ends_no_lease_and_keeps_none_alive(int hours)
+    {
+        var time = new ManualTime();
+        var ledger = new TaskLedger(() => 0, TimeSpan.FromMinutes(10), TestData.Limits, time);
+        var away = new FakeWorker("away", credit: 1);
+        var slow = new FakeWorker("slow", credit: 1);
+        Join(ledger, away);
+        Join(ledger, slow);
+        var run = ledger.RunAsync(Requests(2), null, _limit);
+        ledger.Leave(away, forGood: false, "broke");
+        time.Jump(TimeSpan.FromHours(hours));
+        ledger.ExpireLeases();
+        Assert.Equal(2, ledger.Counts.Leased);
+        Assert.All(ledger.Leases, lease => Assert.Equal(TimeSpan.Zero, lease.Age));
+        var good = new FakeWorker("good", credit: 10);
+        Join(ledger, good);
+        time.Now += TimeSpan.FromSeconds(31);
+        time.Jump(TimeSpan.FromHours(-2 * hours));
+        ledger.ExpireLeases();
+        Assert.Single(good.Leases);
+        time.Now += TimeSpan.FromMinutes(9.5);
+        ledger.ExpireLeases();
+        Assert.Equal(2, good.Leases.Count);
+        foreach (var lease in good.Leases) Play(ledger, good, lease);
+        Assert.Equal(2, (await run).Count);
+    }
+
+    [Fact]
+    public async Task A_wait_is_explained_in_a_sentence()
+    {
+        long version = 4;
+        var said = new System.Collections.Concurrent.BlockingCollection<string>();
+        var ledger = new TaskLedger(() => version, TimeSpan.FromMinutes(10), TestData.Limits, TimeProvider.System, staleness: 1)
+        {
+            StallLimit = TimeSpan.FromMilliseconds(20),
+            Stalled = said.Add,
+        };
+        var batch = ledger.Submit(Requests(3), consumedAt: 5);
+        var taking = ledger.TakeAsync(batch, null, _limit);
+        var alone = said.Take(_limit);
+        Assert.StartsWith("Nothing has come for 0 s: 3 of 3 episodes are awaited; 3 wait for a worker that has a version from 4 on in place", alone);
+        Assert.EndsWith("(rollout.staleness is 1) and a free place; no worker is connected.", alone);
+        Join(ledger, new FakeWorker("old", credit: 5) { AppliedVersion = 3 });
+        var worker = new FakeWorker("w", credit: 2) { AppliedVersion = 4 };
+        Join(ledger, worker);
+        string sentence;
+        do
+        {
+            sentence = said.Take(_limit);
+        }
+        while (!sentence.Contains("connected: ", StringComparison.Ordinal));
+
+        Assert.Contains("; 2 are leased, the oldest, t0, to w for 0 s (learner.lease_seconds ends it after 600); 1 wait for a worker", sentence);
+        Assert.EndsWith("; connected: old (version 3, 5 places free), w (version 4, 0 places free).", sentence);
+        foreach (var lease in worker.Leases.ToList()) worker.Play(ledger, lease, version: 4);
+        var other = new FakeWorker("x", credit: 2) { AppliedVersion = 4 };
+        Join(ledger, other);
+        other.Play(ledger, other.Leases[0], version: 4);
+        Assert.Equal(3, (await taking).Count);
+    }
+
     [Fact]
     public async Task Cancelling_a_batch_empties_the_ledger_of_it()
     {
