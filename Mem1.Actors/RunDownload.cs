@@ -1,5 +1,6 @@
 // Keeps: file names are plain (nothing is ever written outside the folder the caller chooses); nothing is held beyond the bound, whatever
 // the learner announces; a learner that is not there yet is waited for with back-off, one that says no is not asked again.
+using System.Diagnostics;
 using Grpc.Core;
 using Grpc.Net.Client;
 using Mem1.Protocol.Security;
@@ -41,7 +42,7 @@ public static class RunDownload
         using var ours = channel;
         var client = new LearnerService.LearnerServiceClient(invoker);
         var backoff = new Backoff(FirstWait, LongestWait, new Random().NextDouble);
-        var giveUp = DateTime.UtcNow + patience;
+        var watch = Stopwatch.StartNew(); // not the time of day, which may jump
         while (true)
         {
             try
@@ -52,7 +53,7 @@ public static class RunDownload
             {
                 cancellationToken.ThrowIfCancellationRequested();
                 var wait = backoff.Next();
-                if (DateTime.UtcNow + wait > giveUp)
+                if (watch.Elapsed + wait > patience)
                 {
                     throw new RolloutWorkerException(
                         $"No learner answered at {address} within {patience.TotalSeconds:0} s ({OneLine(e)}); check the address and that "

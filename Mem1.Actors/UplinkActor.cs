@@ -371,10 +371,12 @@ internal sealed partial class UplinkActor : CountedActor, IWithTimers
     private static async Task<WeightsPulled> PullAsync(
         UplinkServices services, long version, HeldWeights? held, CancellationToken cancellationToken)
     {
-        // gRPC measures deadlines on the wall clock.
+        // gRPC measures deadlines on the wall clock, which may jump; the token has the last word.
+        using var limit = new CancellationTokenSource(services.Options.WeightsDeadline, services.Time);
+        using var both = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, limit.Token);
         var deadline = services.Time.GetUtcNow().UtcDateTime + services.Options.WeightsDeadline;
         var blob = await WeightsDownload.PullAsync(
-            services.Client, version, held, services.Options.MaxWeightsBytes, deadline, cancellationToken).ConfigureAwait(false);
+            services.Client, version, held, services.Options.MaxWeightsBytes, deadline, both.Token).ConfigureAwait(false);
         // On the thread pool: parsing takes long, and the stream must go on being served.
         var weights = await Task.Run(() => services.ParseWeights(blob), cancellationToken).ConfigureAwait(false);
         return new WeightsPulled(version, weights, services.Options.WeightsDelta ? blob : null);

@@ -1,5 +1,6 @@
 // Keeps: at most so many requests under way and so many a second; every attempt has a deadline and a bounded reply; attempts are bounded,
 // and what fails for good stops the evaluation with a sentence instead of counting as an answer. The key is in no message.
+using System.Diagnostics;
 using System.Globalization;
 using System.Net;
 using System.Net.Http.Headers;
@@ -66,7 +67,8 @@ internal sealed class EndpointModel : IPolicyModel
     private readonly SemaphoreSlim _places;
     private readonly Uri _address;
     private readonly Lock _clock = new();
-    private DateTime _next = DateTime.MinValue;
+    private readonly Stopwatch _watch = Stopwatch.StartNew();
+    private TimeSpan _next;
 
     /// <param name="options">Where and how.</param>
     /// <param name="tokenizer">The model's own: it counts, and turns text into tokens where the endpoint gives text.</param>
@@ -158,7 +160,7 @@ internal sealed class EndpointModel : IPolicyModel
         {
             Sent++;
             if (_options.Rate <= 0) return;
-            var now = DateTime.UtcNow;
+            var now = _watch.Elapsed;
             if (_next < now) _next = now;
             wait = _next - now;
             _next += TimeSpan.FromSeconds(1 / _options.Rate);
