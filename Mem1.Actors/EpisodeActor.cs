@@ -51,6 +51,7 @@ internal sealed partial class EpisodeActor : CountedActor, IWithTimers
     private (int[] State, int[] Action) _split;
     private int? _sent;
     private bool _ended;
+    private string? _leaving;
 
     public EpisodeActor(TaskLease lease, EpisodeServices services, IActorRef policy, IActorRef uplink)
         : base(services.Telemetry.Board)
@@ -71,6 +72,7 @@ internal sealed partial class EpisodeActor : CountedActor, IWithTimers
         Receive<GenerationFailed>(OnGenerationFailed);
         Receive<EnvironmentFailed>(OnEnvironmentFailed);
         Receive<RetryEnvironment>(_ => CallEnvironment());
+        Receive<FinishTurn>(finish => _leaving = finish.Reason);
     }
 
     public ITimerScheduler Timers { get; set; } = null!;
@@ -135,6 +137,12 @@ internal sealed partial class EpisodeActor : CountedActor, IWithTimers
     // 3. The response: the policy continues the context. Its seed is a function of lease and turn, whatever else is in the batch.
     private void AskPolicy()
     {
+        if (_leaving is { } leaving)
+        {
+            GiveUp(leaving); // between two turns: all that was played is with the uplink
+            return;
+        }
+
         var asked = _lease.Sampling;
         var limit = Math.Min(Math.Min(asked.MaxNewTokens, _options.MaxNewTokens), _history?.Room ?? _context.Room);
         _services.Telemetry.Board.Enter(Self.Path.Name, "generating", _context.Turn);

@@ -86,7 +86,10 @@ internal sealed record EpisodeGivenUp(string Reason);
 internal sealed record LeaseArrived(TaskLease Lease);
 
 /// <summary>A lease no longer occupies the worker: played to the end, or handed back with a reason.</summary>
-internal sealed record LeaseReleased(LeaseKey Lease, string? ReturnReason);
+/// <param name="Lease">Which.</param>
+/// <param name="ReturnReason">Why it goes back; null when its episode has ended.</param>
+/// <param name="Leaving">Whether it is handed back only because the worker leaves: what was sent of it stands.</param>
+internal sealed record LeaseReleased(LeaseKey Lease, string? ReturnReason, bool Leaving = false);
 
 /// <summary>No new episodes until <see cref="ResumeEpisodes"/>: too much is unacknowledged.</summary>
 internal sealed record PauseEpisodes
@@ -105,6 +108,14 @@ internal sealed record Drain(string Reason);
 
 /// <summary>Leave at once: running episodes are handed back.</summary>
 internal sealed record StopNow(string Reason);
+
+/// <summary>Take no more leases; finish the turn under way of every episode, hand the episodes back, leave.</summary>
+/// <param name="Reason">For people.</param>
+internal sealed record HandBack(string Reason);
+
+/// <summary>To an episode: give up before the next turn.</summary>
+/// <param name="Reason">One sentence.</param>
+internal sealed record FinishTurn(string Reason);
 
 /// <summary>Somebody wants the child of that name to begin anew.</summary>
 internal sealed record RestartChild(string Name, string Reason);

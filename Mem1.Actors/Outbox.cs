@@ -3,7 +3,7 @@
 //  * A turn beyond the bound waits with its episode, which does not go on before the turn is admitted: no more than the bound plus one turn
 //    per running episode is ever in memory.
 //  * A returned lease is kept until an acknowledgement proves that the learner read past it (the stream is ordered), and its turns are
-//    dropped: nobody can use them any more.
+//    dropped: nobody can use them any more. Only where the worker leaves do they stay: the next worker goes on from them.
 //  * It outlives a crash of the uplink. One thread at a time.
 using Akka.Actor;
 using Mem1.Protocol.V1;
@@ -73,11 +73,11 @@ internal sealed class Outbox(int bound)
         return (Hold(first.Value.Turn), first.Value.Episode);
     }
 
-    /// <summary>Drops the turns of a lease and notes that it is handed back.</summary>
+    /// <summary>Drops the turns of a lease, unless only the worker leaves, and notes that it is handed back.</summary>
     /// <returns>The message to send.</returns>
-    public WorkerMessage Return(LeaseKey lease, string reason)
+    public WorkerMessage Return(LeaseKey lease, string reason, bool leaving = false)
     {
-        foreach (var (key, node) in _turns.Where(t => Belongs(t.Key, lease)).ToList())
+        foreach (var (key, node) in _turns.Where(t => !leaving && Belongs(t.Key, lease)).ToList())
         {
             _turns.Remove(key);
             _sent.Remove(node);
@@ -91,7 +91,7 @@ internal sealed class Outbox(int bound)
         }
         var message = new WorkerMessage
         {
-            LeaseReturned = new LeaseReturned { EpisodeId = lease.EpisodeId, Attempt = lease.Attempt, Reason = reason },
+            LeaseReturned = new LeaseReturned { EpisodeId = lease.EpisodeId, Attempt = lease.Attempt, Reason = reason, Leaving = leaving },
         };
         _sent.AddLast(message);
         return message;

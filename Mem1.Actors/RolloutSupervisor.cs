@@ -58,6 +58,12 @@ internal sealed partial class RolloutSupervisor : CountedActor, IWithTimers
 
         Receive<RestartChild>(OnRestart);
         Receive<Drain>(drain => OnLeave(drain.Reason, stopEpisodes: false));
+        Receive<HandBack>(leave =>
+        {
+            OnLeave(leave.Reason, stopEpisodes: false);
+            foreach (var episode in _episodes.Keys)
+                episode.Tell(new FinishTurn(_leaving!));
+        });
         Receive<StopNow>(stop => OnLeave(stop.Reason, stopEpisodes: true));
         Receive<PatienceOver>(_ => OnPatienceOver());
         Receive<UplinkClosed>(closed => OnUplinkClosed(closed.Unacknowledged));
@@ -145,7 +151,7 @@ internal sealed partial class RolloutSupervisor : CountedActor, IWithTimers
     private void Refuse(TaskLease lease, string reason)
     {
         _telemetry.LeaseRefused();
-        _uplink.Tell(new LeaseReleased(LeaseKey.Of(lease), reason));
+        _uplink.Tell(new LeaseReleased(LeaseKey.Of(lease), reason, Leaving: true));
     }
 
     private void OnTerminated(IActorRef child)
@@ -157,7 +163,7 @@ internal sealed partial class RolloutSupervisor : CountedActor, IWithTimers
                 LogReturned(_log, episode.Lease.EpisodeId, episode.Lease.Attempt, reason);
             _telemetry.EpisodeEnded(returned: reason is not null);
             _telemetry.Board.Stopped(child.Path.Name, reason is null ? "finished" : "returned");
-            _uplink.Tell(new LeaseReleased(episode.Lease, reason));
+            _uplink.Tell(new LeaseReleased(episode.Lease, reason, Leaving: reason is not null && reason == _leaving));
             LeaveIfDone();
         }
         else if (child.Equals(_policy) || child.Equals(_uplink))

@@ -143,6 +143,16 @@ public sealed class RolloutWorker : IAsyncDisposable
         return Completion;
     }
 
+    /// <summary>
+    /// Stops the worker between two turns: takes no more leases, finishes the turn under way of every episode, waits for the acknowledgements,
+    /// hands the episodes back, so that others go on from those turns, and leaves. <see cref="StopAsync"/> with false cuts it short.
+    /// </summary>
+    public Task HandBackAsync()
+    {
+        _supervisor.Tell(new HandBack("it was told to stop."), ActorRefs.NoSender);
+        return Completion;
+    }
+
     /// <summary>Whether the supervisor of the worker's actors takes messages: false when it has not done so in time, or is gone.</summary>
     /// <param name="patience">How long to wait for it.</param>
     /// <param name="cancellationToken">Gives up waiting.</param>

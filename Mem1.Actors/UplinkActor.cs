@@ -293,7 +293,7 @@ internal sealed partial class UplinkActor : CountedActor, IWithTimers
         _memory.Held.Remove(released.Lease);
         if (released.ReturnReason is { } reason)
         {
-            Say(_memory.Outbox.Return(released.Lease, reason));
+            Say(_memory.Outbox.Return(released.Lease, reason, released.Leaving));
             AdmitWaiting();
         }
         GrantCredit();

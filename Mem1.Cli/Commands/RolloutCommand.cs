@@ -139,7 +139,7 @@ internal static class RolloutCommand
 
     private static async Task LeaveAsync(RolloutWorker worker, bool finish, TimeSpan grace)
     {
-        var leaving = worker.StopAsync(drain: finish);
+        var leaving = finish ? worker.StopAsync(drain: true) : worker.HandBackAsync();
         if (await Task.WhenAny(leaving, Task.Delay(grace)).ConfigureAwait(false) != leaving)
             await worker.StopAsync(drain: false).ConfigureAwait(false); // the grace period is over: what still runs is handed back
     }

@@ -144,6 +144,31 @@ public sealed class WorkerTests
     }
 
     [Fact]
+    public async Task AWorkerThatIsToldToStopFinishesTheTurnUnderWayAndHandsItsEpisodesBack()
+    {
+        await using var rig = new Rig();
+        rig.Options = rig.Options with { MaxEpisodes = 2 };
+        rig.Learner.HoldAcknowledgements = true;
+        using var gate = new SemaphoreSlim(0);
+        rig.Environments.BeforeStep = (_, _, token) => gate.WaitAsync(token);
+        await rig.StartAsync();
+        rig.Learner.Lease(Enumerable.Range(0, 2).Select(i => FakeLearner.NewLease($"e{i}", turns: 3)));
+        await rig.Until(() => rig.Environments.Made == 2 && rig.Worker.Counters.GeneratedTokens > 0, "both play");
+        var leaving = rig.Worker.HandBackAsync();
+        await Task.Delay(100);
+        Assert.Empty(rig.Learner.Returned);
+        gate.Release(100);
+        await rig.Until(() => rig.Learner.Returned.Count == 2, "both come back");
+        Assert.False(leaving.IsCompleted); // what it played is not known to be safe yet
+        rig.Learner.AcknowledgeAll();
+        await leaving.WaitAsync(TimeSpan.FromSeconds(20));
+        Assert.All(rig.Learner.Returned, back => Assert.True(back.Leaving, back.Reason));
+        foreach (var episode in new[] { "e0", "e1" }) Assert.Equal([0], rig.Learner.Of(episode).Select(t => t.Turn));
+        Assert.Equal(2, rig.Worker.Counters.EpisodesReturned);
+        Assert.Equal(1, rig.Learner.CleanEnds);
+    }
+
+    [Fact]
     public async Task ADrainWaitsForTheLastAcknowledgements()
     {
         await using var rig = new Rig();
