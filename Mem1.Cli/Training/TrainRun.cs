@@ -14,7 +14,6 @@ using Mem1.Learner;
 using Mem1.Model;
 using Mem1.Model.Checkpoints;
 using Mem1.Protocol.Security;
-using Mem1.Protocol.V1;
 using Microsoft.Extensions.Logging;
 using TorchSharp;
 
@@ -184,7 +183,7 @@ internal sealed class TrainRun(
         reporter.Phase(config.Rollout.LocalWorker ? "starting the learner and a rollout worker" : "starting the learner");
         var fingerprint = RunFiles.Fingerprint(model.Config);
         var disk = new DiskPatience(TimeSpan.FromSeconds(config.Checkpoint.DiskPatienceSeconds), reporter.Note);
-        using var spool = OpenSpool(state, disk, out var restored);
+        using var spool = RunSpool.Open(config.Checkpoint, folder, _from, state.Update, disk, reporter.Note, out var restored);
         // Workers of other processes come and go; what is wrong with one must be seen on this side too.
         using var loggers = config.Rollout.LocalWorker ? null : Logs.ToStandardError(json: reporter.IsForMachines, LogLevel.Warning);
         using var session = new RunSession(
@@ -192,7 +191,7 @@ internal sealed class TrainRun(
             spool, restored, reporter.Note);
         reporter.Serving(session);
         var ledger = session.Ledger;
-        using var closing = new Closing(ledger); // before the session's worker hands back what it plays
+        using var closing = new RunSpool.Closing(ledger); // before the session's worker hands back what it plays
         if (!config.Rollout.LocalWorker)
         {
             reporter.Note($"Waiting for workers at {session.Address.Authority}: ./mem1 rollout --learner {session.Address.Authority}");
@@ -352,29 +351,6 @@ internal sealed class TrainRun(
         return 0;
     }
 
-    /// <summary>The spool of the run, and what the ledger starts from: what the checkpoint has, brought up to where the spool ends.</summary>
-    private TurnSpool? OpenSpool(TrainingState state, DiskPatience disk, out LedgerRecord? restored)
-    {
-        restored = _from is null ? null : TrainingCheckpoint.LoadLedger(_from);
-        if (!config.Checkpoint.Spool)
-        {
-            TurnSpool.Remove(folder.Spool); // of an earlier life with one: it would be wrong by the next
-            return null;
-        }
-
-        // A checkpoint of before the first update knows nothing of a spool; any other that does not was written when there was none, or by
-        // a learner that was told to stop and spooled nothing afterwards.
-        long? from = restored?.SpoolFrom is > 0 and var next ? next : state.Update == 0 && restored is null ? 1 : null;
-        var spool = TurnSpool.Open(folder.Spool, from, disk, reporter.Note);
-        var records = spool.TakeRecovered();
-        if (records.Count == 0) return spool;
-        restored = SpoolReplay.Apply(restored ?? new LedgerRecord(), records);
-        reporter.Note(
-            $"{records.Count(r => r.BodyCase == SpoolRecord.BodyOneofCase.Turn)} turns that came after the checkpoint are in the spool; updates that "
-            + "were made of them are done again without playing.");
-        return spool;
-    }
-
     /// <summary>Says so when learner and sampler have drifted apart.</summary>
     private bool ParityAlarm(UpdateMetrics metrics)
     {
@@ -515,11 +491,5 @@ internal sealed class TrainRun(
                 [.. keys.Select(k => new Series($"{k} objective{(k == 1 ? "" : "s")}",
                     [.. curve.Where(c => c.ExactMatch.ContainsKey(k)).Select(c => ((double)c.Update, c.ExactMatch[k]))]))]),
         ]);
-    }
-
-    /// <summary>Closes a ledger at the end of a block.</summary>
-    private readonly struct Closing(TaskLedger ledger) : IDisposable
-    {
-        public void Dispose() => ledger.Close();
     }
 }
