@@ -217,6 +217,30 @@ public sealed class EvaluationTests(ServedBuiltIn served) : IClassFixture<Served
         Assert.Contains("seed", other.Message, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public async Task An_evaluation_that_is_killed_goes_on_from_the_rows_on_the_disk()
+    {
+        using var temp = new TempFolder();
+        string[] command =
+        [
+            "eval", "--agents", "mem1,full", "--objectives", "1,3", "--episodes", "12", "--batch", "2", "--threads", "1", "--out", temp["cut"],
+        ];
+        int kept;
+        using (var child = Cli.Start(command))
+        {
+            child.Until(() => File.Exists(temp["cut", "results.jsonl"]) && new FileInfo(temp["cut", "results.jsonl"]).Length > 0, "the first row");
+            child.Kill(); // as kill -9
+            child.Finish();
+        }
+
+        kept = File.ReadAllText(temp["cut", "results.jsonl"]).Count(c => c == '\n');
+        Assert.True(kept > 0);
+        var resumed = Cli.Run([.. command, "--resume"]).Succeeded();
+        Assert.Contains($"{kept} of 48 episodes are there already", resumed.Error);
+        await Run(Options(temp["whole"], "mem1,full", episodes: 12));
+        Assert.Equal(Timeless(temp["whole"]), Timeless(temp["cut"]));
+    }
+
     [Theory]
     [InlineData("Tokens")]
     [InlineData("Completions")]
