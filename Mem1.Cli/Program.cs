@@ -1,5 +1,7 @@
-// Exit codes: 0 done (also when interrupted after leaving everything resumable), 1 a bug, 2 something the user can mend.
+// Exit codes: 0 done (also when interrupted after leaving everything resumable), 1 a bug, 2 something the user can mend, 130 interrupted
+// with nothing to keep.
 using System.CommandLine;
+using System.Runtime.InteropServices;
 using Mem1.Actors;
 using Mem1.Cli.Commands;
 using Mem1.Dashboard;
@@ -14,6 +16,9 @@ internal static class Program
 {
     // Ctrl-C during an update waits for it, writes a checkpoint and stops the worker; the largest configs take a while for that.
     private static readonly TimeSpan ShutdownLimit = TimeSpan.FromMinutes(5);
+
+    // What shells say of a program that SIGINT ended.
+    private const int Interrupted = 130;
 
     /// <summary>All commands.</summary>
     internal static RootCommand CreateRoot() => new(
@@ -74,6 +79,10 @@ internal static class Program
             return 2;
         }
 
+        var told = false;
+        void Told(PosixSignalContext signal) => Volatile.Write(ref told, true);
+        using var interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Told);
+        using var terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Told);
         try
         {
             return await parsed.InvokeAsync(
@@ -84,6 +93,13 @@ internal static class Program
         {
             await Console.Error.WriteLineAsync($"mem1: {message}").ConfigureAwait(false);
             return 2;
+        }
+        // The command may have heard of the signal before this has.
+        catch (OperationCanceledException) when (SpinWait.SpinUntil(() => Volatile.Read(ref told), TimeSpan.FromSeconds(1)))
+        {
+            // A command that has nothing to keep, such as a bench.
+            await Console.Error.WriteLineAsync("mem1: interrupted").ConfigureAwait(false);
+            return Interrupted;
         }
     }
 

@@ -34,17 +34,24 @@ public sealed class CommandToken
         return new CommandToken(clean);
     }
 
-    /// <summary>A new random token, kept in a file that only its owner can read.</summary>
-    /// <param name="folder">Where the file goes.</param>
+    /// <summary>
+    /// The random token of a run's folder, kept in a file that only its owner can read; made anew if there is none, or one that others could read.
+    /// </summary>
+    /// <param name="folder">Where the file is.</param>
     /// <returns>The token and the path of its file.</returns>
-    /// <exception cref="DashboardException">The file cannot be written.</exception>
-    public static (CommandToken Token, string Path) Generate(string folder)
+    /// <exception cref="DashboardException">The file cannot be read or written.</exception>
+    public static (CommandToken Token, string Path) OfRun(string folder)
     {
         var text = Base64Url.EncodeToString(RandomNumberGenerator.GetBytes(Bytes));
         var path = Path.Combine(folder, FileName);
         try
         {
-            File.Delete(path); // an older one may have other rights
+            if (File.Exists(path))
+            {
+                if (IsPrivate(path) && new FileInfo(path).Length <= MostLength) return (Of(File.ReadAllText(path), path), path);
+                File.Delete(path);
+            }
+
             var options = new FileStreamOptions { Mode = FileMode.CreateNew, Access = FileAccess.Write, Share = FileShare.None };
             if (!OperatingSystem.IsWindows()) options.UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite;
             using var file = new FileStream(path, options);
@@ -53,9 +60,12 @@ public sealed class CommandToken
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new DashboardException($"The dashboard's token cannot be written to {path} ({e.Message.TrimEnd('.')}).", e);
+            throw new DashboardException($"The dashboard's token cannot be kept in {path} ({e.Message.TrimEnd('.')}).", e);
         }
     }
+
+    private static bool IsPrivate(string path) =>
+        OperatingSystem.IsWindows() || (File.GetUnixFileMode(path) & ~(UnixFileMode.UserRead | UnixFileMode.UserWrite)) == 0;
 
     /// <summary>Whether this is the token. Takes as long for a wrong one as for the right one.</summary>
     internal bool Matches(string? given) =>

@@ -108,7 +108,7 @@ internal static class DashboardCommand
         var chosen = Chosen(tokenFile);
         try
         {
-            var (token, where) = chosen ?? CommandToken.Generate(folder);
+            var (token, where) = chosen ?? CommandToken.OfRun(folder);
             var server = DashboardServer.StartAsync(
                 new DashboardOptions
                 {
@@ -123,7 +123,8 @@ internal static class DashboardCommand
                 CancellationToken.None)
                 .GetAwaiter().GetResult();
             reporter.Dashboard = server;
-            reporter.Note($"Dashboard: {server.Address} (for commands it asks for the token in {where})");
+            reporter.Note($"Dashboard: {server.Address}");
+            reporter.Note($"Its commands ask for the token in {where}");
             return new Running(server);
         }
         catch (DashboardException e)
