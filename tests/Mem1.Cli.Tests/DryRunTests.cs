@@ -14,7 +14,7 @@ public sealed class DryRunTests
     {
         "--quick --set evaluation.episodes=0", // 0.19 million parameters
         // 8.6 million
-        "--updates 2 --set evaluation.episodes=0 --set model.from=new --set cloning.steps=0 --set model.hidden_size=256 "
+        "--updates 1 --set evaluation.episodes=0 --set model.from=new --set cloning.steps=0 --set model.hidden_size=256 "
         + "--set model.intermediate_size=1024 --set model.layers=8 --set ppo.micro_batch_tokens=1024 --set ppo.mini_batches=2",
     };
 

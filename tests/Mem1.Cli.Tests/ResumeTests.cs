@@ -118,7 +118,7 @@ public sealed class ResumeTests(StraightRun straight)
     public void A_run_killed_at_random_moments_ends_with_the_weights_of_one_that_was_not()
     {
         // `mem1 test --faults` sets the variable; the shorter series is part of every test run.
-        var kills = Environment.GetEnvironmentVariable("MEM1_FAULTS") == "1" ? 50 : 8;
+        var kills = Environment.GetEnvironmentVariable("MEM1_FAULTS") == "1" ? 50 : 5;
         var random = new Random(20261121);
         for (var killed = 0; killed < kills;)
         {

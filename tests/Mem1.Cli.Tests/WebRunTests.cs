@@ -24,7 +24,7 @@ public sealed class WebRunTests
         var port = server.HostOverrides[LocalWeb.Host].Port;
         string[] Arguments(string name, string mode) =>
         [
-            "train", "--quick", "--serial", "--updates", "2", "--name", name, "--tasks", temp["tasks.jsonl"], "--set", "environment.kind=web",
+            "train", "--quick", "--serial", "--updates", "1", "--name", name, "--tasks", temp["tasks.jsonl"], "--set", "environment.kind=web",
             "--set", "environment.web.provider=searxng", "--set", $"environment.web.endpoint=http://127.0.0.1:{port}/search",
             "--set", "environment.web.open_pages=true", "--set", "environment.web.allow_private_addresses=true", "--set",
             "environment.max_objectives=1", "--set", "evaluation.objectives=[1]", "--set", "cloning.steps=30", "--set",
