@@ -34,16 +34,25 @@ internal static class WorldsBench
     // The built-in task's mixture, always the same number of each.
     private const int MaxObjectives = 4;
 
+    // The runtime compiles what is called often again, beside the work: before that is over a way seems slower than it is.
+    private static readonly TimeSpan s_warmUp = TimeSpan.FromSeconds(3);
+
     /// <summary>Plays batches of the default update's size with the built-in model, with and without keeping prompts.</summary>
     /// <param name="threads">That decode.</param>
-    /// <param name="timedAtLeast">Time to spend; the first batch warms up.</param>
+    /// <param name="timedAtLeast">Time to spend after warming up, which takes as long again but three seconds at most.</param>
     /// <param name="cancellationToken">Gives up.</param>
     public static WorldsRow Run(int threads, TimeSpan timedAtLeast, CancellationToken cancellationToken)
     {
         using var kept = new Way(new RunConfig { Rollout = new RolloutConfig { Threads = threads } }, cancellationToken);
         using var whole = new Way(new RunConfig { Rollout = new RolloutConfig { Threads = threads, PromptCacheMib = 0 } }, cancellationToken);
-        kept.Play(timed: false);
-        whole.Play(timed: false);
+        var warmUp = TimeSpan.FromTicks(Math.Min(timedAtLeast.Ticks, s_warmUp.Ticks));
+        var played = 0;
+        for (var all = Stopwatch.StartNew(); played == 0 || all.Elapsed < warmUp; played++)
+        {
+            kept.Play(timed: false);
+            whole.Play(timed: false);
+        }
+
         var batches = 0;
         for (var all = Stopwatch.StartNew(); batches == 0 || all.Elapsed < timedAtLeast; batches++)
         {
@@ -55,7 +64,7 @@ internal static class WorldsBench
         return new WorldsRow(
             threads, kept.EpisodesAtOnce, kept.TokensPerSecond, kept.EpisodesPerSecond, batches, kept.TokensPerSecond / whole.TokensPerSecond,
             kept.TokensPerCpuSecond / whole.TokensPerCpuSecond,
-            (double)read / (batches + 1), (double)reused / (read + reused));
+            (double)read / (batches + played), (double)reused / (read + reused));
     }
 
     /// <summary>A learner and its worker under one config.</summary>
