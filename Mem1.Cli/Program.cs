@@ -15,7 +15,7 @@ namespace Mem1.Cli;
 internal static class Program
 {
     // Ctrl-C during an update waits for it, writes a checkpoint and stops the worker; the largest configs take a while for that.
-    private static readonly TimeSpan ShutdownLimit = TimeSpan.FromMinutes(5);
+    internal static readonly TimeSpan ShutdownLimit = TimeSpan.FromMinutes(5);
 
     // What shells say of a program that SIGINT ended.
     private const int Interrupted = 130;

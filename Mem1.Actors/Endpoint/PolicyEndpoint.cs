@@ -107,6 +107,27 @@ internal sealed class PolicyEndpoint : IDisposable
         if (!loaded)
             throw new RolloutWorkerException(
                 $"The policy server at {_base} did not load version {version} from {folder}: {Shown(answer.GetRawText())}");
+        if (_options.Reload == EndpointReload.Vllm) await ForgetPrefixes($"{root}/reset_prefix_cache").ConfigureAwait(false);
+    }
+
+    /// <summary>
+    /// Has vLLM drop the keys and values that it keeps of prompts: those that the former weights made must not meet the new ones. It
+    /// refuses while a request that was cancelled still holds some.
+    /// </summary>
+    private async Task ForgetPrefixes(string url)
+    {
+        var backoff = new Backoff(FirstWait, LongestWait, Random.Shared.NextDouble);
+        while (Field(await Call(HttpMethod.Post, url, null, CancellationToken.None).ConfigureAwait(false), "success")
+            is { ValueKind: JsonValueKind.False })
+        {
+            if (backoff.Failures == _options.Retries)
+            {
+                throw new RolloutWorkerException(
+                    $"The policy server at {_base} does not drop what it keeps of prompts; start it with --no-enable-prefix-caching.");
+            }
+
+            await Task.Delay(backoff.Next()).ConfigureAwait(false);
+        }
     }
 
     public void Dispose()

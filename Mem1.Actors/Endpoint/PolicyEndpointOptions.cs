@@ -17,7 +17,8 @@ public enum EndpointReload
     /// <summary>SGLang's POST /update_weights_from_disk.</summary>
     Sglang,
     /// <summary>
-    /// vLLM's POST /collective_rpc with reload_weights; the server runs in development mode and was started on the folder.
+    /// vLLM's POST /collective_rpc with reload_weights, then /reset_prefix_cache; the server runs in development mode and was started on
+    /// the folder.
     /// </summary>
     Vllm,
 }

@@ -12,7 +12,7 @@ using Microsoft.Extensions.DependencyInjection;
 
 namespace Mem1.Cli.Retriever;
 
-/// <summary>Serves an index by the protocol of MEM1 and Search-R1: POST /retrieve; and GET /health.</summary>
+/// <summary>Serves an index by the protocol of MEM1 and Search-R1: POST /retrieve; GET /health; and GET /ready, which searches.</summary>
 internal sealed class RetrieverServer : IAsyncDisposable
 {
     /// <summary>Largest request: a thousand queries of four thousand characters.</summary>
@@ -68,6 +68,11 @@ internal sealed class RetrieverServer : IAsyncDisposable
         application.MapPost("/retrieve", (HttpContext context) => Retrieve(context, index, topK));
         application.MapGet("/health", (HttpContext context) =>
             context.Response.WriteAsJsonAsync(new { status = "ok", passages = index.Count }));
+        application.MapGet("/ready", (HttpContext context) =>
+        {
+            index.Search("anything", 1, context.RequestAborted); // what is wrong with the index becomes status 500
+            return context.Response.WriteAsJsonAsync(new { status = "ok" });
+        });
         try
         {
             await application.StartAsync(cancellationToken).ConfigureAwait(false);

@@ -175,7 +175,7 @@ public static class ModelConfigFile
             {
                 return value.GetString() switch
                 {
-                    "bfloat16" => StoredDtype.BFloat16,
+                    "bfloat16" => StoredDtype.Bfloat16,
                     "float16" => StoredDtype.Float16,
                     _ => StoredDtype.Float32,
                 };
@@ -189,7 +189,7 @@ public static class ModelConfigFile
     public static string NameOf(StoredDtype dtype) => dtype switch
     {
         StoredDtype.Float32 => "float32",
-        StoredDtype.BFloat16 => "bfloat16",
+        StoredDtype.Bfloat16 => "bfloat16",
         _ => "float16",
     };
 

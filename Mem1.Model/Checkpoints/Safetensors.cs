@@ -14,7 +14,7 @@ public enum StoredDtype
     /// <summary>IEEE single precision; exact.</summary>
     Float32,
     /// <summary>bfloat16, rounded to nearest even.</summary>
-    BFloat16,
+    Bfloat16,
     /// <summary>IEEE half precision, rounded to nearest even; a value beyond 65504 is refused.</summary>
     Float16,
 }
@@ -172,7 +172,7 @@ public static class Safetensors
                 writer.WriteString("dtype", dtype switch
                 {
                     StoredDtype.Float32 => "F32",
-                    StoredDtype.BFloat16 => "BF16",
+                    StoredDtype.Bfloat16 => "BF16",
                     _ => "F16",
                 });
                 writer.WriteStartArray("shape");
@@ -223,7 +223,7 @@ public static class Safetensors
                 case StoredDtype.Float32:
                     BinaryPrimitives.WriteSingleLittleEndian(raw[(4 * i)..], data[i]);
                     break;
-                case StoredDtype.BFloat16:
+                case StoredDtype.Bfloat16:
                     BinaryPrimitives.WriteUInt16LittleEndian(raw[(2 * i)..], ToBFloat16(data[i]));
                     break;
                 default:

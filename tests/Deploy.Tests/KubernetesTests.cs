@@ -1,254 +1,126 @@
-// What the manifests must keep: no root, limits everywhere, selectors that match, ports that the program opens, command lines and config
-// keys that it knows. Checked on the files of the base, and on every overlay as kubectl renders it where kubectl is there.
-using System.Collections;
-using System.CommandLine;
-using System.Diagnostics;
-using Mem1.Cli;
-using Mem1.Cli.Configuration;
-using YamlDotNet.Serialization;
-
+// What the manifests must keep (Policy, PolicyOfNetwork, PolicyOfRun), on the base as it is written and on every overlay as kubectl renders
+// it where kubectl is there; and that every rule finds what breaks it.
 namespace Mem1.Deploy.Tests;
 
 public sealed class KubernetesTests
 {
-    private const string BaseFolder = "deploy/k8s/base";
-
-    // Of the commands, by the option that opens it.
-    private static readonly Dictionary<string, string> s_portOptions = new(StringComparer.Ordinal)
-    {
-        ["--listen"] = "grpc",
-        ["--health"] = "health",
-        ["--port"] = "http",
-        ["--rendezvous"] = "ranks",
-    };
-
-    public static TheoryData<string> Rendered =>
-        [BaseFolder, .. Directory.EnumerateDirectories(DeployFolder.Full("deploy/k8s/overlays")).Select(d => $"deploy/k8s/overlays/{Path.GetFileName(d)}")];
+    public static TheoryData<string> Folders => [.. Manifest.Folders];
 
     [Fact]
     public void The_base_as_it_is_written_keeps_the_rules()
     {
-        var objects = Directory.EnumerateFiles(DeployFolder.Full(BaseFolder), "*.yaml")
-            .Where(f => Path.GetFileName(f) is not ("kustomization.yaml" or "run.yaml")).SelectMany(f => Load(File.ReadAllText(f))).ToList();
-        var problems = Policy(objects, rendered: false).ToList();
+        var objects = Manifest.Written();
 
         Assert.True(objects.Count > 15, $"only {objects.Count} objects");
-        Assert.Empty(problems);
+        Assert.Empty(Policy.Problems(objects, rendered: false));
     }
 
     [Theory]
-    [MemberData(nameof(Rendered))]
+    [MemberData(nameof(Folders))]
     public async Task What_kubectl_renders_keeps_the_rules(string folder)
     {
-        var objects = Load(await RenderAsync(folder)).ToList();
+        var objects = Manifest.Load(await Manifest.RenderAsync(folder)).ToList();
 
         Assert.True(objects.Count > 15, $"only {objects.Count} objects");
-        Assert.Empty(Policy(objects, rendered: true));
+        Assert.Empty(Policy.Problems(objects, rendered: true));
     }
 
     [Theory]
-    [InlineData("runAsNonRoot: true", "runAsNonRoot: false", "root")]
-    [InlineData("readOnlyRootFilesystem: true", "readOnlyRootFilesystem: false", "root file system")]
-    [InlineData("limits:", "bounds:", "limits")]
-    [InlineData("image: mem1", "image: mem1:latest", "latest")]
-    [InlineData("--grace=240", "--grace=900", "grace")]
-    [InlineData("--finish", "--finnish", "command line")]
-    [InlineData("containerPort: 8081", "containerPort: 8082", "health")]
-    [InlineData("matchLabels: {app.kubernetes.io/name: rollout}", "matchLabels: {app.kubernetes.io/name: rolout}", "selector")]
-    [InlineData("automountServiceAccountToken: false", "automountServiceAccountToken: true", "token")]
-    [InlineData("port: health}", "port: helth}", "probe")]
-    [InlineData("--learner=learner:5050", "--learner=learner:5051", "learner:5051")]
-    public void Every_rule_finds_what_breaks_it(string from, string to, string rule)
+    [InlineData("rollout.yaml", "runAsNonRoot: true", "runAsNonRoot: false", "root")]
+    [InlineData("rollout.yaml", "readOnlyRootFilesystem: true", "readOnlyRootFilesystem: false", "root file system")]
+    [InlineData("rollout.yaml", "limits:", "bounds:", "limits")]
+    [InlineData("rollout.yaml", "image: mem1", "image: mem1:latest", "latest")]
+    [InlineData("rollout.yaml", "image: mem1", "image: mem1:1", "pinned")]
+    [InlineData("rollout.yaml", "drop: [ALL]", "drop: [NET_RAW]", "capabilities")]
+    [InlineData("rollout.yaml", "type: RuntimeDefault", "type: Unconfined", "seccomp")]
+    [InlineData("rollout.yaml", "serviceAccountName: rollout", "serviceAccountName: default", "service account")]
+    [InlineData("rollout.yaml", "serviceAccountName: rollout", "hostNetwork: true\n      serviceAccountName: rollout", "hostNetwork")]
+    [InlineData("rollout.yaml", "emptyDir: {sizeLimit: 512Mi}", "hostPath: {path: /tmp}", "is a hostPath")]
+    [InlineData("rollout.yaml", "emptyDir: {sizeLimit: 512Mi}", "emptyDir: {}", "no bound")]
+    [InlineData("rollout.yaml", "emptyDir: {sizeLimit: 512Mi}", "emptyDir: {sizeLimit: 1Gi}", "ephemeral-storage")]
+    [InlineData("rollout.yaml", "mountPath: /tmp", "mountPath: /var/tmp", "/tmp cannot")]
+    [InlineData("rollout.yaml", "--grace=240", "--grace=900", "grace")]
+    [InlineData("rollout.yaml", "--finish", "--finnish", "command line")]
+    [InlineData("rollout.yaml", "containerPort: 8081", "containerPort: 8082", "health")]
+    [InlineData(
+        "rollout.yaml", "matchLabels: {app.kubernetes.io/name: rollout}",
+        "matchLabels: {app.kubernetes.io/name: rolout}", "selector")]
+    [InlineData("rollout.yaml", "automountServiceAccountToken: false", "automountServiceAccountToken: true", "token")]
+    [InlineData("rollout.yaml", "port: health}", "port: helth}", "probe")]
+    [InlineData("rollout.yaml", "path: /started", "path: /health", "its own question")]
+    [InlineData("rollout.yaml", "livenessProbe:", "lifelinessProbe:", "probe is missing")]
+    [InlineData("rollout.yaml", "--learner=learner:5050", "--learner=learner:5051", "learner:5051")]
+    [InlineData("rollout.yaml", "name: MEM1_TOKEN", "name: MEM1_TOKN", "MEM1_TOKN")]
+    [InlineData("rollout.yaml", "rollout.threads=2", "rollout.treads=2", "treads")]
+    [InlineData("rollout.yaml", "containerPort: 5060", "containerPort: 5061", "cluster.worker_port")]
+    [InlineData("retriever.yaml", "path: /ready", "path: /health", "one probe says both")]
+    [InlineData("retriever.yaml", "configMap: {name: mem1-corpus}", "configMap: {name: mem1-corpse}", "mem1-corpse")]
+    [InlineData("learner.yaml", "claimName: mem1-runs", "claimName: mem1-run", "PersistentVolumeClaim mem1-run.")]
+    [InlineData("learner.yaml", "cluster.port=5060", "cluster.port=5061", "cluster.port 5061")]
+    [InlineData("learner.yaml", "terminationGracePeriodSeconds: 330", "terminationGracePeriodSeconds: 300", "takes to end")]
+    [InlineData("learner.yaml", "targetPort: grpc", "targetPort: rpc", "target port")]
+    [InlineData("run.yaml", "staleness: 1", "stalenes: 1", "stalenes")]
+    [InlineData("run.yaml", "staleness: 1", "staleness: -1", "rollout.staleness is -1")]
+    [InlineData("run.yaml", "staleness: 1", "staleness: 1\n  device: cuda\nlearner:\n  device: cuda", "no GPU")]
+    [InlineData("run.yaml", "updates: 400", "updates: 400\nmodel:\n  from: /models/policy", "no volume")]
+    [InlineData(
+        "network.yaml", "name: default-deny\nspec:\n  podSelector: {}",
+        "name: default-deny\nspec:\n  podSelector: {matchLabels: {a: b}}", "denies everything")]
+    [InlineData("network.yaml", "port: 5060", "port: 5061", "port 5061, which")]
+    [InlineData("network.yaml", "port: 5080", "port: 5081", "anybody in at port 5080")]
+    [InlineData(
+        "network.yaml", "matchLabels: {app.kubernetes.io/name: retriever}\n      ports",
+        "matchLabels: {app.kubernetes.io/name: retrieve}\n      ports", "lets nobody out")]
+    [InlineData(
+        "network.yaml", "matchLabels: {app.kubernetes.io/name: rollout}\n      ports:\n        - {protocol: TCP, port: 8000}",
+        "matchLabels: {app.kubernetes.io/name: learner}\n      ports:\n        - {protocol: TCP, port: 8000}", "lets it not in")]
+    [InlineData(
+        "disruption.yaml", "matchLabels: {app.kubernetes.io/name: retriever}",
+        "matchLabels: {app.kubernetes.io/name: retrievr}", "disruption budget")]
+    [InlineData(
+        "accounts.yaml", "name: rollout\nautomountServiceAccountToken: false",
+        "name: rollout\nautomountServiceAccountToken: true", "hands out")]
+    [InlineData(
+        "accounts.yaml", "kind: ServiceAccount\nmetadata:\n  name: dashboard",
+        "kind: ClusterRole\nmetadata:\n  name: dashboard", "needs rights")]
+    [InlineData("disruption.yaml", "policy/v1", "policy/v1beta1", "goes away")]
+    public void Every_rule_finds_what_breaks_it(string file, string from, string to, string rule)
     {
-        var text = File.ReadAllText(DeployFolder.Full(BaseFolder + "/rollout.yaml"));
+        var found = false;
+        var objects = Manifest.Written((name, text) =>
+        {
+            if (name != file) return text;
+            found = text.Contains(from, StringComparison.Ordinal);
+            return text.Replace(from, to, StringComparison.Ordinal);
+        });
+
+        Assert.True(found, $"{file} does not hold: {from}");
+        Assert.Contains(Policy.Problems(objects, rendered: false), p => p.Contains(rule, StringComparison.Ordinal));
+    }
+
+    [Theory]
+    [InlineData("vllm", "mountPath: /weights\n", "mountPath: /weights/policy\n", "is the volume itself")]
+    [InlineData("vllm", "weights_folder: /weights/policy", "weights_folder: /weights/other", "not what the server serves")]
+    [InlineData("vllm", "url: http://127.0.0.1:8001/v1", "url: http://127.0.0.1:8002/v1", "where no server")]
+    [InlineData("vllm", "model: policy", "model: polcy", "not the server's name")]
+    [InlineData("vllm", "--port=8001", "--port=8002", "--port=8002 is not")]
+    [InlineData("vllm", "--host=127.0.0.1", "--host=0.0.0.0", "loopback")]
+    [InlineData("vllm", "name: VLLM_SERVER_DEV_MODE", "name: VLLM_SERVER_MODE", "development mode only")]
+    [InlineData("vllm", "/scripts/serve.sh", "/scripts/sreve.sh", "no script /scripts/sreve.sh")]
+    [InlineData("vllm", "- \"8081\"", "- \"8082\"", "nobody in the pod opens")]
+    [InlineData("vllm", "vllm/vllm-openai:v0.11.0", "vllm/vllm-openai", "latest or has no tag")]
+    [InlineData("vllm", "from: /models/policy", "from: /model/policy", "no volume")]
+    [InlineData("gpu", "key: nvidia.com/gpu", "key: nvidia.com/cpu", "tolerate")]
+    [InlineData("gpu", "name: mem1_queue_age_seconds", "name: mem1_queue_age", "no metric mem1_queue_age")]
+    [InlineData("gpu", "maxReplicas: 32", "maxReplicas: 1", "wrong way round")]
+    [InlineData("gpu", "kind: Deployment\n    name: rollout", "kind: Deployment\n    name: rolout", "scales nothing")]
+    [InlineData("multi-learner", "--rendezvous=learner:5051", "--rendezvous=learner:5052", "learner:5052")]
+    public async Task Every_rule_finds_what_breaks_an_overlay(string overlay, string from, string to, string rule)
+    {
+        var text = await Manifest.RenderAsync($"{Manifest.Overlays}/{overlay}");
         Assert.Contains(from, text);
-        var others = Directory.EnumerateFiles(DeployFolder.Full(BaseFolder), "*.yaml")
-            .Where(f => Path.GetFileName(f) is not ("kustomization.yaml" or "run.yaml" or "rollout.yaml")).SelectMany(f => Load(File.ReadAllText(f)));
-
         Assert.Contains(
-            Policy([.. others, .. Load(text.Replace(from, to, StringComparison.Ordinal))], rendered: false),
+            Policy.Problems([.. Manifest.Load(text.Replace(from, to, StringComparison.Ordinal))], rendered: true),
             p => p.Contains(rule, StringComparison.Ordinal));
-    }
-
-    [Fact]
-    public void Every_run_config_is_one_that_the_program_takes()
-    {
-        var files = Directory.EnumerateFiles(DeployFolder.Full("deploy/k8s"), "run.yaml", SearchOption.AllDirectories).ToList();
-
-        Assert.True(files.Count >= 3);
-        Assert.All(files, f => Assert.Empty((ConfigFile.Load(f, ["rollout.local_worker=false"], new RunConfig()).Config).Validate()));
-    }
-
-    // ---- the rules ---------------------------------------------------------------------------------------------------------
-
-    private static IEnumerable<string> Policy(IReadOnlyList<Node> objects, bool rendered)
-    {
-        var services = objects.Where(o => o.Kind == "Service").ToList();
-        var pods = objects.Where(o => o.Kind is "Deployment" or "StatefulSet").ToList();
-        var accounts = objects.Where(o => o.Kind == "ServiceAccount").Select(o => o.Name).ToHashSet(StringComparer.Ordinal);
-        var ports = services.ToDictionary(
-            s => s.Name, s => s["spec"]["ports"].Items.Select(p => p["port"].Text!).ToHashSet(StringComparer.Ordinal), StringComparer.Ordinal);
-        foreach (var o in objects.Where(o => rendered && o.Kind != "Namespace" && o["metadata"]["namespace"].Text != "mem1"))
-            yield return $"{o} is not in the namespace mem1.";
-        foreach (var account in objects.Where(o => o.Kind == "ServiceAccount" && o["automountServiceAccountToken"].Text != "false"))
-            yield return $"{account} hands out its token.";
-        if (!objects.Any(o => o.Kind == "NetworkPolicy" && o["spec"]["podSelector"].Keys.Count == 0 && o["spec"]["ingress"].IsNull
-            && o["spec"]["egress"].IsNull && o["spec"]["policyTypes"].Items.Count == 2))
-        {
-            yield return "no network policy denies everything by default.";
-        }
-
-        var labels = pods.Select(p => p["spec"]["template"]["metadata"]["labels"]).ToList();
-        foreach (var (o, selector) in objects.Select(o => (o, o.Kind switch
-        {
-            "Service" => o["spec"]["selector"],
-            "NetworkPolicy" => o["spec"]["podSelector"]["matchLabels"],
-            "PodDisruptionBudget" or "Deployment" or "StatefulSet" => o["spec"]["selector"]["matchLabels"],
-            _ => Node.None,
-        })))
-        {
-            var own = o.Kind is "Deployment" or "StatefulSet" ? [o["spec"]["template"]["metadata"]["labels"]] : labels;
-            if (!selector.IsNull && !own.Any(l => selector.Keys.All(k => l[k].Text == selector[k].Text)))
-                yield return $"{o}: its selector finds no pod.";
-        }
-
-        foreach (var workload in pods)
-        {
-            var pod = workload["spec"]["template"]["spec"];
-            if (!accounts.Contains(pod["serviceAccountName"].Text ?? "")) yield return $"{workload}: no service account of its own.";
-            if (pod["automountServiceAccountToken"].Text != "false") yield return $"{workload}: the account's token is mounted.";
-            if (pod["securityContext"]["runAsNonRoot"].Text != "true" || pod["securityContext"]["runAsUser"].Text != "10001")
-                yield return $"{workload}: may run as root.";
-            if (pod["securityContext"]["seccompProfile"]["type"].Text != "RuntimeDefault") yield return $"{workload}: no seccomp profile.";
-            var volumes = pod["volumes"].Items.Select(v => v["name"].Text).ToHashSet(StringComparer.Ordinal);
-            foreach (var container in pod["initContainers"].Items.Concat(pod["containers"].Items))
-            {
-                var where = $"{workload}, container {container["name"].Text}";
-                var image = container["image"].Text ?? "";
-                var tag = image[(image.LastIndexOf('/') + 1)..].Split(':').ElementAtOrDefault(1);
-                if (tag == "latest" || (rendered && tag is null)) yield return $"{where}: image {image} is latest or has no tag.";
-                var security = container["securityContext"];
-                if (security["readOnlyRootFilesystem"].Text != "true") yield return $"{where}: its root file system can be written.";
-                if (security["allowPrivilegeEscalation"].Text != "false") yield return $"{where}: may gain privileges.";
-                if (!security["capabilities"]["drop"].Items.Any(c => c.Text == "ALL")) yield return $"{where}: keeps capabilities.";
-                foreach (var resource in new[] { "cpu", "memory", "ephemeral-storage" })
-                {
-                    if (container["resources"]["requests"][resource].IsNull || container["resources"]["limits"][resource].IsNull)
-                        yield return $"{where}: no requests or limits of {resource}.";
-                }
-
-                foreach (var mount in container["volumeMounts"].Items.Where(m => !volumes.Contains(m["name"].Text)))
-                    yield return $"{where}: there is no volume {mount["name"].Text}.";
-                if (!container["volumeMounts"].Items.Any(m => m["mountPath"].Text == "/tmp")) yield return $"{where}: /tmp cannot be written.";
-                var named = container["ports"].Items.ToDictionary(p => p["name"].Text!, p => p["containerPort"].Text!, StringComparer.Ordinal);
-                foreach (var probe in new[] { "startupProbe", "readinessProbe", "livenessProbe" }.Select(p => container[p]))
-                {
-                    if (!probe.IsNull && !named.ContainsKey(probe["httpGet"]["port"].Text ?? "")) yield return $"{where}: a probe asks a port it has not.";
-                }
-
-                // Who serves is watched over; a rank of a group and an init container answer nobody.
-                if (named.Count > 0 && new[] { "startupProbe", "readinessProbe", "livenessProbe" }.Any(p => container[p].IsNull))
-                    yield return $"{where}: a probe is missing.";
-                foreach (var problem in CommandLine(container, named, ports, pod)) yield return $"{where}: {problem}";
-            }
-
-            foreach (var service in services.Where(s => s["spec"]["selector"].Keys.All(
-                k => workload["spec"]["template"]["metadata"]["labels"][k].Text == s["spec"]["selector"][k].Text)))
-            {
-                var open = pod["containers"].Items.SelectMany(c => c["ports"].Items).Select(p => p["name"].Text).ToHashSet(StringComparer.Ordinal);
-                foreach (var port in service["spec"]["ports"].Items.Where(p => !p["targetPort"].IsNull && !open.Contains(p["targetPort"].Text)))
-                    yield return $"{service}: target port {port["targetPort"].Text} is not one of {workload}.";
-            }
-        }
-    }
-
-    private static IEnumerable<string> CommandLine(
-        Node container, Dictionary<string, string> named, Dictionary<string, HashSet<string>> services, Node pod)
-    {
-        var arguments = container["args"].Items.Select(a => a.Text!).ToArray();
-        var parsed = Program.CreateRoot().Parse(arguments);
-        foreach (var error in parsed.Errors) yield return $"the program does not take its command line: {error.Message}";
-        var hook = container["lifecycle"]["preStop"]["exec"]["command"].Items.Select(c => c.Text).ElementAtOrDefault(1) ?? "0";
-        foreach (var option in arguments.Where(a => a.StartsWith("--", StringComparison.Ordinal) && a.Contains('=', StringComparison.Ordinal)))
-        {
-            var (name, value) = (option.Split('=', 2)[0], option.Split('=', 2)[1]);
-            var port = value[(value.LastIndexOf(':') + 1)..];
-            var host = value.Contains(':', StringComparison.Ordinal) ? value[..value.LastIndexOf(':')] : "";
-            if (s_portOptions.TryGetValue(name, out var portName) && (host is "0.0.0.0" || (name == "--port" && host.Length == 0))
-                && named.GetValueOrDefault(portName) != port)
-            {
-                yield return $"{option} is not its port {portName}.";
-            }
-
-            if ((name == "--learner" || (name == "--rendezvous" && host != "0.0.0.0"))
-                && !(services.GetValueOrDefault(host)?.Contains(port) ?? false))
-            {
-                yield return $"no service listens at {value}.";
-            }
-
-            if (name == "--grace" && int.Parse(value) + int.Parse(hook) + 30 > int.Parse(pod["terminationGracePeriodSeconds"].Text!))
-                yield return "its grace does not fit into the pod's grace period.";
-        }
-    }
-
-    // ---- YAML ---------------------------------------------------------------------------------------------------------------
-
-    private static IEnumerable<Node> Load(string text)
-    {
-        var deserializer = new DeserializerBuilder().Build();
-        foreach (var document in text.Split("\n---\n"))
-        {
-            if (deserializer.Deserialize<object?>(document) is { } value) yield return new Node(value);
-        }
-    }
-
-    private static async Task<string> RenderAsync(string folder)
-    {
-        var start = new ProcessStartInfo("kubectl", ["kustomize", DeployFolder.Full(folder)]) { RedirectStandardOutput = true, RedirectStandardError = true };
-        Process kubectl;
-        try
-        {
-            kubectl = Process.Start(start)!;
-        }
-        catch (System.ComponentModel.Win32Exception)
-        {
-            Assert.Skip("kubectl is missing (1.27 or newer; https://kubernetes.io/docs/tasks/tools).");
-            throw;
-        }
-
-        using (kubectl)
-        {
-            var error = kubectl.StandardError.ReadToEndAsync(TestContext.Current.CancellationToken);
-            var text = await kubectl.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken);
-            await kubectl.WaitForExitAsync(TestContext.Current.CancellationToken);
-            var said = await error;
-            // Debian 12's kubectl 1.20 carries kustomize 2.0, which knows neither "labels" nor folders as resources.
-            if (said.Contains("unknown field \"labels\"", StringComparison.Ordinal) || said.Contains("field labels not found", StringComparison.Ordinal))
-                Assert.Skip("kubectl is too old: 1.27 or newer renders these.");
-            Assert.True(kubectl.ExitCode == 0, said);
-            return text;
-        }
-    }
-
-    /// <summary>A value of a YAML file; what is not there is null all the way down.</summary>
-    private sealed record Node(object? Value)
-    {
-        public static readonly Node None = new((object?)null);
-
-        public bool IsNull => Value is null;
-
-        public string? Text => Value as string;
-
-        public string Kind => this["kind"].Text ?? "";
-
-        public string Name => this["metadata"]["name"].Text ?? "";
-
-        public IReadOnlyList<Node> Items => Value is IList list ? [.. list.Cast<object?>().Select(i => new Node(i))] : [];
-
-        public IReadOnlyList<string> Keys => Value is IDictionary map ? [.. map.Keys.Cast<string>()] : [];
-
-        public Node this[string key] => Value is IDictionary map && map.Contains(key) ? new Node(map[key]) : None;
-
-        public override string ToString() => $"{Kind} {Name}";
     }
 }

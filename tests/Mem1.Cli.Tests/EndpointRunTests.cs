@@ -50,7 +50,9 @@ public sealed class EndpointRunTests(QuickRun quick)
     }
 
     /// <summary>A server that answers what it is told to.</summary>
-    private static async Task With(Func<int, (int Status, string Body)> completion, Func<Func<EndpointEngine>, Task> test)
+    private static async Task With(
+        Func<int, (int Status, string Body)> completion, Func<Func<EndpointEngine>, Task> test,
+        EndpointReload reload = EndpointReload.Sglang, Func<string, string?>? other = null)
     {
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
         builder.WebHost.UseKestrelCore().ConfigureKestrel(k => k.Listen(IPAddress.Loopback, 0));
@@ -59,14 +61,14 @@ public sealed class EndpointRunTests(QuickRun quick)
         application.Run(async context =>
         {
             var path = context.Request.Path.Value!;
-            var (status, body) = path switch
+            var (status, answer) = path switch
             {
                 "/v1/models" => (200, """{"data": [{"id": "m"}]}"""),
                 "/update_weights_from_disk" => (200, """{"success": true}"""),
-                _ => completion(Interlocked.Increment(ref calls)),
+                _ => other?.Invoke(path) is { } body ? (200, body) : completion(Interlocked.Increment(ref calls)),
             };
             context.Response.StatusCode = status;
-            await context.Response.WriteAsync(body);
+            await context.Response.WriteAsync(answer);
         });
         await application.StartAsync(Token);
         using var temp = new TempFolder();
@@ -77,7 +79,7 @@ public sealed class EndpointRunTests(QuickRun quick)
             Retries = 2,
             Deadline = 60,
             WeightsFolder = temp["weights"],
-            Reload = EndpointReload.Sglang,
+            Reload = reload,
         };
         await test(() => new EndpointEngine(options, checkpoint.Config, checkpoint.Weights, 7, checkpoint.Tokenizer!));
     }
@@ -132,4 +134,31 @@ public sealed class EndpointRunTests(QuickRun quick)
             Assert.Contains(says, refused.Message, StringComparison.Ordinal);
             return Task.CompletedTask;
         });
+
+    [Fact]
+    public async Task VllmReloadsAndThenForgetsWhatTheFormerWeightsMade()
+    {
+        List<string> asked = [];
+        string? Answer(string path)
+        {
+            if (path == "/v1/completions") return null;
+            asked.Add(path);
+            return path != "/reset_prefix_cache" || asked.Count == 3 ? "" : """{"success": false}""";
+        }
+
+        await With(
+            _ => (200, Sound),
+            make =>
+            {
+                using var engine = make();
+                Assert.Equal([7, 7], Ask(engine).PolicyVersions);
+                return Task.CompletedTask;
+            },
+            EndpointReload.Vllm, Answer);
+        Assert.Equal(["/collective_rpc", "/reset_prefix_cache", "/reset_prefix_cache"], asked);
+        var refused = await Assert.ThrowsAsync<RolloutWorkerException>(() => With(
+            _ => (200, Sound), make => Task.FromResult(make()), EndpointReload.Vllm,
+            path => path == "/collective_rpc" ? "" : """{"success": false}"""));
+        Assert.Contains("--no-enable-prefix-caching", refused.Message, StringComparison.Ordinal);
+    }
 }

@@ -187,6 +187,7 @@ public sealed class RetrieverServerTests : IAsyncLifetime, IDisposable
     public async Task HealthAnswersAndAPortInUseIsNamed()
     {
         Assert.Equal("""{"status":"ok","passages":3}""", await _client.GetStringAsync(new Uri(_server.Address, "health"), Token));
+        Assert.Equal("""{"status":"ok"}""", await _client.GetStringAsync(new Uri(_server.Address, "ready"), Token));
         var e = await Assert.ThrowsAsync<UserErrorException>(
             () => RetrieverServer.Start(_index, IPAddress.Loopback, _server.Address.Port, 3, Token));
         Assert.Contains("choose another with --port", e.Message);

@@ -25,6 +25,14 @@ internal sealed class NodeRun : IDisposable
         Directory.CreateDirectory(Runs);
     }
 
+    /// <summary>Arguments of a small run without end whose folder keeps all that <see cref="Audit(string)"/> looks at.</summary>
+    public static IReadOnlyList<string> Endless { get; } =
+    [
+        "--quick", "--updates", "1000000", "--set", "evaluation.episodes=0", "--set", $"rollout.staleness={Staleness}",
+        "--set", $"rollout.episodes_per_update={Episodes}", "--set", "rollout.max_episodes=4",
+        "--set", $"checkpoint.sampled_trajectories={Episodes}", "--set", "checkpoint.every=2",
+    ];
+
     public string Address { get; }
 
     public string Runs => _temp["runs"];
@@ -36,7 +44,7 @@ internal sealed class NodeRun : IDisposable
     public IReadOnlyDictionary<string, Child> Workers => _workers;
 
     /// <summary>Updates done, as the run folder has them.</summary>
-    public int Updates => Lines("metrics.jsonl").Count;
+    public int Updates => UpdatesIn(Folder);
 
     /// <summary>Starts the learner, or starts it again with --resume.</summary>
     public void StartLearner()
@@ -46,10 +54,7 @@ internal sealed class NodeRun : IDisposable
         string[] start = begun
             ? ["--resume", "quick"]
             : [
-                "--quick", "--updates", "1000000", "--set", "evaluation.episodes=0", "--set", $"rollout.staleness={Staleness}",
-                "--set", $"rollout.episodes_per_update={Episodes}", "--set", "rollout.max_episodes=4",
-                "--set", $"checkpoint.sampled_trajectories={Episodes}", "--set", "checkpoint.every=2",
-                .. _settings.SelectMany(s => new[] { "--set", s }),
+                .. Endless, .. _settings.SelectMany(s => new[] { "--set", s }),
             ];
         _learner = Mem1.Cli.Tests.Cli.Start(["learner", "--listen", Address, .. start, "--runs", Runs, "--json"]);
     }
@@ -86,14 +91,19 @@ internal sealed class NodeRun : IDisposable
     {
         Learner.Signal(Child.SigTerm);
         Learner.Finish().Succeeded();
-        return Audit();
+        return Audit(Folder);
     }
 
+    /// <summary>Updates done, as a run folder has them.</summary>
+    public static int UpdatesIn(string folder) => Lines(folder, "metrics.jsonl").Count;
+
     /// <summary>Every task once, sums right, nothing past the bound.</summary>
-    public int Audit()
+    /// <param name="folder">Of the run.</param>
+    /// <returns>Updates done.</returns>
+    public static int Audit(string folder)
     {
-        var metrics = Lines("metrics.jsonl");
-        var played = Lines("trajectories.jsonl").ToLookup(t => t.GetProperty("update").GetInt32());
+        var metrics = Lines(folder, "metrics.jsonl");
+        var played = Lines(folder, "trajectories.jsonl").ToLookup(t => t.GetProperty("update").GetInt32());
         Assert.NotEmpty(metrics);
         Assert.Equal(Enumerable.Range(1, metrics.Count), metrics.Select(m => Int(m, "update")));
         foreach (var m in metrics)
@@ -135,9 +145,9 @@ internal sealed class NodeRun : IDisposable
     }
 
     /// <summary>Whole lines of a file of the run; the learner may be writing the next one.</summary>
-    private List<JsonElement> Lines(string file)
+    private static List<JsonElement> Lines(string folder, string file)
     {
-        var path = Path.Combine(Folder, file);
+        var path = Path.Combine(folder, file);
         if (!File.Exists(path)) return [];
         using var stream = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
         var text = new StreamReader(stream).ReadToEnd();

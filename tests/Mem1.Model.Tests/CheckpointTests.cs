@@ -114,7 +114,7 @@ public sealed class CheckpointTests
         File.WriteAllText(Path.Combine(from, "config.json"), File.ReadAllText(Path.Combine(from, "config.json"))
             .Replace(Sliding, "\"use_sliding_window\": false, \"sliding_window\": 131072, \"max_window_layers\": 28, \"mine\": [1, {}]"));
         Checkpoint loaded = Checkpoint.Load(from);
-        loaded.Save(to, StoredDtype.BFloat16);
+        loaded.Save(to, StoredDtype.Bfloat16);
         Assert.Equal(["config.json", .. files.Order(StringComparer.Ordinal), "model.safetensors"],
             Directory.GetFiles(to).Select(f => Path.GetFileName(f)!).Order(StringComparer.Ordinal).OrderBy(f => f switch
             {
@@ -128,12 +128,12 @@ public sealed class CheckpointTests
         JsonNode after = JsonNode.Parse(File.ReadAllText(Path.Combine(to, "config.json")))!;
         before["torch_dtype"] = "bfloat16";
         Assert.True(JsonNode.DeepEquals(before, after), after.ToJsonString());
-        Assert.Equal(StoredDtype.BFloat16, Checkpoint.Load(to).Origin.Dtype);
+        Assert.Equal(StoredDtype.Bfloat16, Checkpoint.Load(to).Origin.Dtype);
     }
 
     [Theory]
     [InlineData(StoredDtype.Float32)]
-    [InlineData(StoredDtype.BFloat16)]
+    [InlineData(StoredDtype.Bfloat16)]
     [InlineData(StoredDtype.Float16)]
     public void ACheckpointAboveTheLimitIsCutIntoShardsAndTheValueHeadHasAFileOfItsOwn(StoredDtype dtype)
     {

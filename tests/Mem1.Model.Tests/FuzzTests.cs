@@ -66,7 +66,7 @@ public sealed class FuzzTests
                     ["b"] = new([], new float[1]),
                     ["empty"] = new([0, 4], []),
                 });
-                return (Safetensors.ToBytes(weights, StoredDtype.BFloat16), bytes => Safetensors.FromBytes(bytes));
+                return (Safetensors.ToBytes(weights, StoredDtype.Bfloat16), bytes => Safetensors.FromBytes(bytes));
             case "index":
                 return ("""{"metadata":{"total_size":12},"weight_map":{"a":"model-00001-of-00002.safetensors","b":"model-00002-of-00002.safetensors"}}"""u8
                     .ToArray(), bytes => ShardIndex.Parse(bytes, "index"));

@@ -100,7 +100,7 @@ public sealed class PeerTests
 
     [Theory]
     [InlineData(StoredDtype.Float32, false)]
-    [InlineData(StoredDtype.BFloat16, true)]
+    [InlineData(StoredDtype.Bfloat16, true)]
     [InlineData(StoredDtype.Float16, true)]
     public void APythonReaderFindsTheNamesShapesAndValuesOfQwen2(StoredDtype dtype, bool sharded)
     {

@@ -26,7 +26,7 @@ public sealed class SafetensorsTests
     {
         // Read, written by us, read again: values survive; bfloat16 written again is the same bits.
         ModelWeights tied = Safetensors.Read(Path.Combine(Support.Data("qwen2-tiny-tied"), "model.safetensors"));
-        AssertSame(tied, Safetensors.FromBytes(Safetensors.ToBytes(tied, StoredDtype.BFloat16)));
+        AssertSame(tied, Safetensors.FromBytes(Safetensors.ToBytes(tied, StoredDtype.Bfloat16)));
         Assert.Equal([97L, 32L], tied.Tensors["model.embed_tokens.weight"].Shape);
     }
 
@@ -45,7 +45,7 @@ public sealed class SafetensorsTests
         {
             ["x"] = new([5], [1 + 1f / 256, 1 + 3f / 256, -0f, float.NaN, float.PositiveInfinity]),
         });
-        float[] stored = Safetensors.FromBytes(Safetensors.ToBytes(weights, StoredDtype.BFloat16)).Tensors["x"].Data;
+        float[] stored = Safetensors.FromBytes(Safetensors.ToBytes(weights, StoredDtype.Bfloat16)).Tensors["x"].Data;
         Assert.Equal([1f, 1 + 4f / 256, -0f, float.NaN, float.PositiveInfinity], stored);
     }
 
