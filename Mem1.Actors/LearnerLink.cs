@@ -12,6 +12,8 @@ namespace Mem1.Actors;
 /// <summary>One duplex stream to the learner.</summary>
 internal sealed class LearnerLink : IDisposable
 {
+    private static readonly WriteOptions s_moreFollows = new(WriteFlags.BufferHint);
+
     private readonly CancellationTokenSource _stop = new();
     private readonly Channel<WorkerMessage> _outgoing =
         Channel.CreateUnbounded<WorkerMessage>(new UnboundedChannelOptions { SingleReader = true, SingleWriter = true });
@@ -78,7 +80,11 @@ internal sealed class LearnerLink : IDisposable
         try
         {
             await foreach (var message in _outgoing.Reader.ReadAllAsync(_stop.Token).ConfigureAwait(false))
+            {
+                // What has others behind it needs no packet of its own; after a reconnect that is all that was not acknowledged.
+                stream.WriteOptions = _outgoing.Reader.TryPeek(out _) ? s_moreFollows : null;
                 await stream.WriteAsync(message).ConfigureAwait(false);
+            }
             await stream.CompleteAsync().ConfigureAwait(false);
         }
         catch (Exception failure) when (failure is RpcException or OperationCanceledException or InvalidOperationException)

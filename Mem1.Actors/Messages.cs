@@ -10,6 +10,7 @@ using Akka.Actor;
 using Grpc.Core;
 using Mem1.Environments;
 using Mem1.Model;
+using Mem1.Protocol;
 using Mem1.Protocol.V1;
 using Status = Grpc.Core.Status;
 
@@ -166,8 +167,8 @@ internal sealed record LinkReceived(int Link, LearnerMessage Message);
 /// <summary>Uplink: the stream with that number is over.</summary>
 internal sealed record LinkEnded(int Link, Status Status);
 
-/// <summary>Uplink: a download brought weights.</summary>
-internal sealed record WeightsPulled(long Version, ModelWeights Weights, byte[]? Blob);
+/// <summary>Uplink: a download brought weights; over gRPC for a reason, if there is one.</summary>
+internal sealed record WeightsPulled(long Version, ModelWeights Weights, ByteBlob? Blob, RpcException? DirectFailure);
 
 /// <summary>Uplink: a download failed.</summary>
 internal sealed record WeightsPullFailed(long Version, Exception Cause);

@@ -6,6 +6,7 @@ using Akka.Configuration;
 using Grpc.Net.Client;
 using Mem1.Environments;
 using Mem1.Model;
+using Mem1.Protocol;
 using Mem1.Protocol.Security;
 using Mem1.Protocol.V1;
 using Microsoft.Extensions.Logging;
@@ -73,7 +74,7 @@ public sealed class RolloutWorker : IAsyncDisposable
     /// <param name="environments">Makes the environments of the leases.</param>
     /// <param name="tokenizer">The model's tokenizer.</param>
     /// <param name="engineFactory">Makes an engine from weights and their version; called again after a crash.</param>
-    /// <param name="weightsParser">Reads the learner's weight blob (a safetensors file).</param>
+    /// <param name="weightsParser">Reads the learner's weights (a safetensors file) from a stream that knows its length.</param>
     /// <param name="loggerFactory">Where to log; nowhere if null.</param>
     /// <param name="time">The clock; the system's if null.</param>
     /// <param name="jitter">Randomness of back-off waits, used by one thread; seeded by the system if null.</param>
@@ -86,7 +87,7 @@ public sealed class RolloutWorker : IAsyncDisposable
         IEnvironmentFactory environments,
         ITokenizer tokenizer,
         Func<ModelWeights, long, IGenerationEngine> engineFactory,
-        Func<ReadOnlyMemory<byte>, ModelWeights> weightsParser,
+        Func<Stream, ModelWeights> weightsParser,
         ILoggerFactory? loggerFactory = null,
         TimeProvider? time = null,
         Random? jitter = null,
@@ -105,8 +106,9 @@ public sealed class RolloutWorker : IAsyncDisposable
             throw new RolloutWorkerException(string.Join(Environment.NewLine, problems));
 
         var telemetry = new RolloutTelemetry(options.WorkerId);
+        var address = new Uri(options.LearnerAddress);
         var (channel, invoker) = LearnerChannel.Open(
-            new Uri(options.LearnerAddress), options.Security, new GrpcChannelOptions { MaxReceiveMessageSize = MaxMessageBytes },
+            address, options.Security, new GrpcChannelOptions { MaxReceiveMessageSize = MaxMessageBytes },
             new SocketsHttpHandler
             {
                 EnableMultipleHttp2Connections = true,
@@ -117,8 +119,9 @@ public sealed class RolloutWorker : IAsyncDisposable
         var services = new SupervisorServices(
             new EpisodeServices(options, environments, tokenizer, telemetry, clock, loggers),
             new UplinkServices(
-                options, new LearnerService.LearnerServiceClient(invoker), weightsParser, telemetry, clock, jitter ?? new Random(),
-                loggers, cluster),
+                options, new LearnerService.LearnerServiceClient(invoker),
+                (request, cancellation) => DirectWeights.OpenAsync(address, options.Security, request, cancellation),
+                weightsParser, telemetry, clock, jitter ?? new Random(), loggers, cluster),
             engineFactory,
             options.Serial ? SerialDispatcher : null,
             options.Serial ? SerialDispatcher : PolicyDispatcher,

@@ -77,8 +77,8 @@ public sealed record RolloutWorkerOptions
     /// <summary>How long one download of weights may take.</summary>
     public TimeSpan WeightsDeadline { get; init; } = TimeSpan.FromMinutes(10);
 
-    /// <summary>Largest blob of weights that is accepted, in bytes; at most what one array holds (2 147 483 591).</summary>
-    public long MaxWeightsBytes { get; init; } = Array.MaxLength;
+    /// <summary>Largest blob of weights that is accepted, in bytes. The default is more than any machine of today holds.</summary>
+    public long MaxWeightsBytes { get; init; } = 1L << 40;
 
     /// <summary>Keep the blob of the weights in place, so that the learner may send the next version as a difference to it.</summary>
     public bool WeightsDelta { get; init; }
@@ -120,8 +120,8 @@ public sealed record RolloutWorkerOptions
         AtLeast(MaxUnacknowledged, 1, nameof(MaxUnacknowledged));
         AtLeast(WeightsRetries, 0, nameof(WeightsRetries));
         AtLeast(MaxRestarts, 0, nameof(MaxRestarts));
-        if (MaxWeightsBytes < 1 || MaxWeightsBytes > Array.MaxLength)
-            problems.Add($"MaxWeightsBytes is {MaxWeightsBytes}; it must lie between 1 and {Array.MaxLength}.");
+        if (MaxWeightsBytes < 1)
+            problems.Add($"MaxWeightsBytes is {MaxWeightsBytes}; it must be at least 1.");
 
         Positive(EnvironmentDeadline, nameof(EnvironmentDeadline));
         Positive(EnvironmentGrace, nameof(EnvironmentGrace));

@@ -50,7 +50,8 @@ internal sealed class UplinkMemory(int maxUnacknowledged)
 internal sealed record UplinkServices(
     RolloutWorkerOptions Options,
     LearnerService.LearnerServiceClient Client,
-    Func<ReadOnlyMemory<byte>, ModelWeights> ParseWeights,
+    OpenDirect OpenDirect,
+    Func<Stream, ModelWeights> ParseWeights,
     RolloutTelemetry Telemetry,
     TimeProvider Time,
     Random Jitter,
@@ -83,6 +84,7 @@ internal sealed partial class UplinkActor : CountedActor, IWithTimers
     private long? _swapping;
     private long? _pullingLineage;
     private int _voidSwaps;
+    private bool _direct;
 
     public UplinkActor(UplinkMemory memory, UplinkServices services, IActorRef policy)
         : base(services.Telemetry.Board)
@@ -170,6 +172,7 @@ internal sealed partial class UplinkActor : CountedActor, IWithTimers
         }
         _welcomed = true;
         _credit = 0;
+        _direct = welcome.DirectWeights;
         _reconnect.Reset();
         _services.Telemetry.Connected();
         LogWelcomed(_log, _options.LearnerAddress, welcome.PolicyVersion, _memory.Outbox.Unacknowledged);
@@ -364,27 +367,35 @@ internal sealed partial class UplinkActor : CountedActor, IWithTimers
         Timers.Cancel(UplinkTimer.Pull);
         (_pulling, _pullingLineage) = (version, _memory.Lineage);
         var held = _options.WeightsDelta ? _memory.Weights : null;
-        PullAsync(_services, version, held, _stop.Token).PipeTo(
+        PullAsync(_services, _direct, version, held, _stop.Token).PipeTo(
             Self, success: pulled => pulled, failure: cause => new WeightsPullFailed(version, cause));
     }
 
     private static async Task<WeightsPulled> PullAsync(
-        UplinkServices services, long version, HeldWeights? held, CancellationToken cancellationToken)
+        UplinkServices services, bool direct, long version, HeldWeights? held, CancellationToken cancellationToken)
     {
         // gRPC measures deadlines on the wall clock, which may jump; the token has the last word.
         using var limit = new CancellationTokenSource(services.Options.WeightsDeadline, services.Time);
         using var both = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, limit.Token);
         var deadline = services.Time.GetUtcNow().UtcDateTime + services.Options.WeightsDeadline;
-        var blob = await WeightsDownload.PullAsync(
-            services.Client, version, held, services.Options.MaxWeightsBytes, deadline, both.Token).ConfigureAwait(false);
-        // On the thread pool: parsing takes long, and the stream must go on being served.
-        var weights = await Task.Run(() => services.ParseWeights(blob), cancellationToken).ConfigureAwait(false);
-        return new WeightsPulled(version, weights, services.Options.WeightsDelta ? blob : null);
+        var download = new WeightsDownload(services.Client, direct ? services.OpenDirect : null, services.Options.MaxWeightsBytes);
+        var (blob, failure) = await download.PullAsync(version, held, deadline, both.Token).ConfigureAwait(false);
+        // On the thread pool: parsing takes long, and the stream must go on being served. What is not kept makes room for what is read of it.
+        var weights = await Task.Run(
+            () =>
+            {
+                using var stream = services.Options.WeightsDelta ? blob.OpenRead() : blob.Consume();
+                return services.ParseWeights(stream);
+            },
+            cancellationToken).ConfigureAwait(false);
+        return new WeightsPulled(version, weights, services.Options.WeightsDelta ? blob : null, failure);
     }
 
     private void OnWeightsPulled(WeightsPulled pulled)
     {
         _pulling = null;
+        if (pulled.DirectFailure is { } failure)
+            UseGrpc(failure);
         if (pulled.Version == _wanted && _pullingLineage == _memory.Lineage)
         {
             _repull.Reset();
@@ -401,6 +412,8 @@ internal sealed partial class UplinkActor : CountedActor, IWithTimers
         _memory.Weights = null; // perhaps the base is to blame: the next attempt asks for the whole blob
         _services.Telemetry.WeightsFailed();
         LogPullFailed(_log, failed.Cause, failed.Version, _repull.Failures + 1);
+        if (failed.Cause is not RpcException)
+            UseGrpc(failed.Cause); // perhaps the way is to blame
         if (failed.Version != _wanted)
         {
             Pull();
@@ -417,6 +430,14 @@ internal sealed partial class UplinkActor : CountedActor, IWithTimers
             if (_link is not null)
                 OnLinkEnded(new Status(StatusCode.Aborted, $"The weights of version {failed.Version} cannot be pulled."));
         }
+    }
+
+    // Until the next welcome: something between learner and worker may let HTTP/2 alone through.
+    private void UseGrpc(Exception cause)
+    {
+        if (_direct)
+            LogOverGrpc(_log, cause);
+        _direct = false;
     }
 
     private void OnWeightsSwapped(WeightsSwapped swapped)
@@ -486,6 +507,10 @@ internal sealed partial class UplinkActor : CountedActor, IWithTimers
     [LoggerMessage(Level = LogLevel.Warning,
         Message = "The learner at {Address} is away ({Status}: {Detail}); next attempt in {Seconds:0.0} s.")]
     private static partial void LogDisconnected(ILogger logger, string address, StatusCode status, string detail, double seconds);
+
+    [LoggerMessage(Level = LogLevel.Warning,
+        Message = "A connection for weights of its own brought none; they come over gRPC, which is slower.")]
+    private static partial void LogOverGrpc(ILogger logger, Exception cause);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "Weights of version {Version} could not be pulled (try {Try}).")]
     private static partial void LogPullFailed(ILogger logger, Exception cause, long version, int @try);

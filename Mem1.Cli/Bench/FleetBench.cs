@@ -5,6 +5,7 @@ using System.Text.Json;
 using Mem1.Environments;
 using Mem1.Learner;
 using Mem1.Model;
+using Mem1.Protocol;
 
 namespace Mem1.Cli.Bench;
 
@@ -61,7 +62,7 @@ internal static class FleetBench
     public static async Task<FleetReport> Run(int workers, int tasks, Action<string> progress, CancellationToken cancellationToken)
     {
         var machine = MachineInfo.Describe();
-        var publisher = new WeightPublisher(_ => [0]);
+        var publisher = new WeightPublisher(_ => ByteBlob.Of(new byte[1]));
         publisher.Publish(new ModelWeights(new Dictionary<string, WeightTensor>()), 0);
         var host = await LearnerHost.StartAsync(
             new LearnerHostOptions { Limits = new TrajectoryLimits(FleetWire.Vocabulary, FleetWire.Positions) }, publisher,

@@ -5,8 +5,11 @@ using System.Globalization;
 using System.Text.Json;
 using Grpc.Core;
 using Grpc.Net.Client;
+using Mem1.Actors;
 using Mem1.Learner;
 using Mem1.Model;
+using Mem1.Protocol;
+using Mem1.Protocol.Security;
 using Mem1.Protocol.V1;
 
 namespace Mem1.Cli.Bench;
@@ -19,16 +22,22 @@ namespace Mem1.Cli.Bench;
 /// <param name="ShareOfTcp">Of what raw TCP carries over as many connections.</param>
 internal sealed record UpstreamRow(int Streams, double PerSecond, double MegabytesPerSecond, int BytesEach, double ShareOfTcp);
 
+/// <summary>A way of moving bytes to all receivers.</summary>
+/// <param name="Seconds">Until the last has them, connections included.</param>
+/// <param name="MegabytesPerSecond">To all of them together, in 10^6.</param>
+/// <param name="ShareOfTcp">Of what raw TCP did in the same run.</param>
+/// <param name="CpuNanosecondsPerByte">Of this process, both ends and the kernel's part included.</param>
+internal sealed record TransportWay(double Seconds, double MegabytesPerSecond, double ShareOfTcp, double CpuNanosecondsPerByte);
+
 /// <summary>One version of the weights to several workers at once.</summary>
 /// <param name="Receivers">Workers, a connection each.</param>
-/// <param name="Seconds">Until the last has it.</param>
-/// <param name="MegabytesPerSecond">To all of them together, in 10^6.</param>
-/// <param name="TcpMegabytesPerSecond">The same bytes over raw TCP.</param>
-/// <param name="ShareOfTcp">Of the two.</param>
+/// <param name="Tcp">Raw TCP.</param>
+/// <param name="Direct">As workers fetch them, but neither kept nor verified: what compares with raw TCP.</param>
+/// <param name="Verified">As workers fetch them: into memory of their own, hashed meanwhile. Null where that is too much memory.</param>
+/// <param name="Grpc">Over gRPC, the way back where direct connections do not get through; neither kept nor verified.</param>
 /// <param name="GrpcioMegabytesPerSecond">grpcio's C core at both ends, the same chunks; null when python3-grpcio is missing.</param>
 internal sealed record BroadcastRow(
-    int Receivers, double Seconds, double MegabytesPerSecond, double TcpMegabytesPerSecond, double ShareOfTcp,
-    double? GrpcioMegabytesPerSecond);
+    int Receivers, TransportWay Tcp, TransportWay Direct, TransportWay? Verified, TransportWay Grpc, double? GrpcioMegabytesPerSecond);
 
 /// <summary>What <c>mem1 bench transport</c> reports.</summary>
 /// <param name="Machine">Measured on.</param>
@@ -45,10 +54,22 @@ internal sealed record TransportReport(
         lines.AddRange(Upstream.Select(r => string.Create(
             c, $"{r.Streams,8} {r.PerSecond,9:0} {r.MegabytesPerSecond,8:0.0} {r.ShareOfTcp,11:0.0%}")));
         lines.Add($"weights of {WeightMebibytes} MiB");
-        lines.Add("receivers  seconds     MB/s  raw TCP  of raw TCP   grpcio");
-        lines.AddRange(Broadcast.Select(r => string.Create(
-            c, $"{r.Receivers,9} {r.Seconds,8:0.00} {r.MegabytesPerSecond,8:0} {r.TcpMegabytesPerSecond,8:0} {r.ShareOfTcp,11:0.0%} ")
-            + (r.GrpcioMegabytesPerSecond is { } g ? g.ToString("0", c).PadLeft(8) : "       -")));
+        lines.Add("receivers  way             MB/s  of raw TCP  CPU ns/byte");
+        foreach (var row in Broadcast)
+        {
+            foreach (var (name, way) in new[]
+            {
+                ("raw TCP", row.Tcp), ("direct", row.Direct), ("and verified", row.Verified), ("gRPC", row.Grpc),
+            })
+            {
+                if (way is null) continue;
+                lines.Add(string.Create(
+                    c, $"{row.Receivers,9}  {name,-12} {way.MegabytesPerSecond,7:0} {way.ShareOfTcp,11:0.0%} {way.CpuNanosecondsPerByte,12:0.00}"));
+            }
+
+            if (row.GrpcioMegabytesPerSecond is { } g) lines.Add(string.Create(c, $"{row.Receivers,9}  {"grpcio",-12} {g,7:0}"));
+        }
+
         return string.Join('\n', lines) + "\n";
     }
 }
@@ -61,6 +82,9 @@ internal static class TransportBench
 
     // Sub-trajectories on the way at once on a stream, as with a worker of a few hundred episodes.
     private const int Window = 256;
+
+    // Memory that receivers keep at once, in MiB: more of it is not measured.
+    private const int MostKept = 2048;
 
     private static readonly TimeSpan UpstreamTime = TimeSpan.FromSeconds(2);
 
@@ -77,7 +101,8 @@ internal static class TransportBench
         var machine = MachineInfo.Describe();
         var weights = new byte[mebibytes << 20];
         Random.Shared.NextBytes(weights);
-        var publisher = new WeightPublisher(_ => weights);
+        var blob = ByteBlob.Of(weights);
+        var publisher = new WeightPublisher(_ => blob);
         publisher.Publish(new ModelWeights(new Dictionary<string, WeightTensor>()), 0);
         var host = await LearnerHost.StartAsync(
             new LearnerHostOptions { Limits = new TrajectoryLimits(FleetWire.Vocabulary, FleetWire.Positions) }, publisher,
@@ -105,18 +130,34 @@ internal static class TransportBench
         foreach (var count in receivers)
         {
             progress($"weights to {count} receivers");
-            double grpc = double.MaxValue, raw = double.MaxValue;
+            var ways = new (double Seconds, double Cpu)[4];
+            Array.Fill(ways, (double.MaxValue, double.MaxValue));
             var peer = default(double?);
             for (var round = 0; round < rounds; round++)
             {
-                raw = Math.Min(raw, await RawTcp.SendAsync(count, weights.Length, destinations, cancellationToken).ConfigureAwait(false));
-                grpc = Math.Min(grpc, await DownAsync(host.Address, count, weights.Length, destinations, cancellationToken).ConfigureAwait(false));
+                await TimeAsync(0, () => RawTcp.SendAsync(count, weights.Length, destinations, cancellationToken)).ConfigureAwait(false);
+                await TimeAsync(1, () => DirectAsync(host.Address, count, weights.Length, destinations, cancellationToken)).ConfigureAwait(false);
+                if (count * mebibytes <= MostKept)
+                    await TimeAsync(2, () => VerifiedAsync(host.Address, count, weights.Length, cancellationToken)).ConfigureAwait(false);
+                await TimeAsync(3, () => DownAsync(host.Address, count, weights.Length, destinations, cancellationToken)).ConfigureAwait(false);
                 if (await GrpcioAsync(count, weights.Length, cancellationToken).ConfigureAwait(false) is { } seconds)
                     peer = Math.Min(peer ?? double.MaxValue, seconds);
             }
 
-            var all = count * (double)weights.Length / 1e6;
-            broadcast.Add(new BroadcastRow(count, grpc, all / grpc, all / raw, raw / grpc, all / peer));
+            var all = count * (double)weights.Length;
+            TransportWay Way(int i) => new(ways[i].Seconds, all / 1e6 / ways[i].Seconds, ways[0].Seconds / ways[i].Seconds, ways[i].Cpu * 1e9 / all);
+            broadcast.Add(new BroadcastRow(
+                count, Way(0), Way(1), ways[2].Seconds < double.MaxValue ? Way(2) : null, Way(3), all / 1e6 / peer));
+
+            async Task TimeAsync(int way, Func<Task<double>> run)
+            {
+                using var process = Process.GetCurrentProcess();
+                var before = process.TotalProcessorTime;
+                var seconds = await run().ConfigureAwait(false);
+                process.Refresh();
+                var cpu = (process.TotalProcessorTime - before).TotalSeconds;
+                ways[way] = (Math.Min(ways[way].Seconds, seconds), Math.Min(ways[way].Cpu, cpu));
+            }
         }
 
         return new TransportReport(machine, mebibytes, upstream, broadcast);
@@ -134,6 +175,7 @@ internal static class TransportBench
     {
         var lease = new TaskLease { EpisodeId = "nobody's", TaskId = "nobody's", Seed = 3, Task = new TaskBody() };
         var message = new WorkerMessage { SubTrajectory = FleetWire.Turn(lease, turn: 1, version: 0) };
+        var moreFollows = new WriteOptions(WriteFlags.BufferHint);
         long acknowledged = 0;
         using var done = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         var running = Enumerable.Range(0, streams).Select(i => Task.Run(
@@ -160,6 +202,8 @@ internal static class TransportBench
                     while (!done.IsCancellationRequested)
                     {
                         await window.WaitAsync(done.Token).ConfigureAwait(false);
+                        // As a worker's link: what has others behind it needs no packet of its own.
+                        call.RequestStream.WriteOptions = window.CurrentCount > 0 ? moreFollows : null;
                         await call.RequestStream.WriteAsync(message, done.Token).ConfigureAwait(false);
                     }
                 }
@@ -184,34 +228,65 @@ internal static class TransportBench
         return (best, message.CalculateSize() + 5); // gRPC's prefix
     }
 
-    private static async Task<double> DownAsync(
-        Uri address, int receivers, long bytes, byte[][] destinations, CancellationToken cancellationToken)
+    /// <summary>Over connections of their own, as a worker does it.</summary>
+    private static Task<double> DirectAsync(
+        Uri address, int receivers, long bytes, byte[][] destinations, CancellationToken cancellationToken) => AllAsync(receivers, async i =>
+    {
+        var (first, body) = await DirectWeights.OpenAsync(
+            address, ChannelSecurity.None, new PullWeightsRequest(), cancellationToken).ConfigureAwait(false);
+        await using var _ = body.ConfigureAwait(false);
+        var into = destinations[i];
+        for (long got = 0; got < bytes;)
+        {
+            var at = (int)(got % into.Length);
+            var room = into.AsMemory(at, Math.Min(WeightsDownload.AtOnce, into.Length - at));
+            var n = await body.ReadAsync(room, cancellationToken).ConfigureAwait(false);
+            if (n == 0) throw new IOException($"{got} of {first.TotalBytes} bytes of weights arrived.");
+            got += n;
+        }
+    });
+
+    /// <summary>A worker's whole download.</summary>
+    private static Task<double> VerifiedAsync(Uri address, int receivers, long bytes, CancellationToken cancellationToken) =>
+        AllAsync(receivers, async _ =>
+        {
+            using var channel = Channel(address);
+            var download = new WeightsDownload(
+                new LearnerService.LearnerServiceClient(channel),
+                (request, cancellation) => DirectWeights.OpenAsync(address, ChannelSecurity.None, request, cancellation), bytes);
+            var pulled = await download.PullAsync(0, held: null, DateTime.UtcNow.AddHours(1), cancellationToken).ConfigureAwait(false);
+            if (pulled.DirectFailure is { } failure) throw new IOException("The weights came another way.", failure);
+        });
+
+    private static Task<double> DownAsync(
+        Uri address, int receivers, long bytes, byte[][] destinations, CancellationToken cancellationToken) => AllAsync(receivers, async i =>
+    {
+        using var channel = Channel(address);
+        using var call = new LearnerService.LearnerServiceClient(channel).PullWeights(
+            new PullWeightsRequest { PolicyVersion = 0 }, cancellationToken: cancellationToken);
+        var into = destinations[i];
+        long got = 0;
+        while (await call.ResponseStream.MoveNext(cancellationToken).ConfigureAwait(false))
+        {
+            var data = call.ResponseStream.Current.Data.Span;
+            for (var rest = data; rest.Length > 0;)
+            {
+                var at = (int)(got % into.Length);
+                var n = Math.Min(rest.Length, into.Length - at);
+                rest[..n].CopyTo(into.AsSpan(at));
+                rest = rest[n..];
+                got += n;
+            }
+        }
+
+        if (got != bytes) throw new IOException($"{got} of {bytes} bytes of weights arrived.");
+    });
+
+    /// <summary>Seconds until all receivers are done.</summary>
+    private static async Task<double> AllAsync(int receivers, Func<int, Task> receive)
     {
         var watch = Stopwatch.StartNew();
-        await Task.WhenAll(Enumerable.Range(0, receivers).Select(i => Task.Run(
-            async () =>
-            {
-                using var channel = Channel(address);
-                using var call = new LearnerService.LearnerServiceClient(channel).PullWeights(
-                    new PullWeightsRequest { PolicyVersion = 0 }, cancellationToken: cancellationToken);
-                var into = destinations[i];
-                long got = 0;
-                while (await call.ResponseStream.MoveNext(cancellationToken).ConfigureAwait(false))
-                {
-                    var data = call.ResponseStream.Current.Data.Span;
-                    for (var rest = data; rest.Length > 0;)
-                    {
-                        var at = (int)(got % into.Length);
-                        var n = Math.Min(rest.Length, into.Length - at);
-                        rest[..n].CopyTo(into.AsSpan(at));
-                        rest = rest[n..];
-                        got += n;
-                    }
-                }
-
-                if (got != bytes) throw new IOException($"{got} of {bytes} bytes of weights arrived.");
-            },
-            cancellationToken))).ConfigureAwait(false);
+        await Task.WhenAll(Enumerable.Range(0, receivers).Select(i => Task.Run(() => receive(i)))).ConfigureAwait(false);
         return watch.Elapsed.TotalSeconds;
     }
 

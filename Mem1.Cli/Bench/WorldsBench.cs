@@ -72,7 +72,7 @@ internal static class WorldsBench
     {
         private readonly RunConfig _config;
         private readonly EnvironmentSet _environment;
-        private readonly WeightPublisher _publisher = new(weights => Safetensors.ToBytes(weights));
+        private readonly WeightPublisher _publisher = new(weights => WeightPublisher.Serialise(weights));
         private readonly Checkpoint _model = Checkpoint.Load(BuiltIn.Folder);
         private readonly RunSession _session;
         private readonly CancellationToken _cancellation;

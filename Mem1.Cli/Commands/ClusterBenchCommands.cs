@@ -64,12 +64,12 @@ internal static class ClusterBenchCommands
         var command = new Command(
             "transport",
             """
-            gRPC between learner and workers over loopback: sub-trajectories up, weights down, as shares of raw TCP in the same run and,
-            with python3-grpcio, beside its C core (bench/peers/grpc_weights.py).
+            Between learner and workers over loopback: sub-trajectories up over gRPC, weights down on connections of their own and over gRPC,
+            as shares of raw TCP in the same run and, with python3-grpcio, beside its C core (bench/peers/grpc_weights.py).
 
             Examples:
               ./mem1 bench transport
-              ./mem1 bench transport --mebibytes 64 --receivers 1 --json | jq '.broadcast[0].share_of_tcp'
+              ./mem1 bench transport --mebibytes 64 --receivers 1 --json | jq '.broadcast[0].direct.share_of_tcp'
             """)
         {
             size, receivers, streams, repeat, json, output,

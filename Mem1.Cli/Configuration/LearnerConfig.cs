@@ -18,6 +18,11 @@ public sealed record LearnerConfig
     /// <summary>Send weights as the difference to the version a worker has: less to send, more to compute; for slow networks.</summary>
     public bool WeightsDelta { get; init; }
     /// <summary>
+    /// Offer weights on connections of their own at the learner's port, several times as fast as over HTTP/2. Where something in between lets
+    /// HTTP/2 alone through, workers use gRPC by themselves, after a warning; false saves them the attempt.
+    /// </summary>
+    public bool DirectWeights { get; init; } = true;
+    /// <summary>
     /// Largest difference between the learner's and the sampler's log-prob of a token before it is warned of and counted (metrics:
     /// parity_alarms); 0 never warns. Rounding leaves about 1e-5 in float32; with bf16 or narrower weights raise it to what they cost.
     /// </summary>

@@ -21,9 +21,9 @@ namespace Mem1.Cli.Training;
 internal static class DryRun
 {
     // Times the weights that copies of them lie in the managed heap at once: the loaded checkpoint; of every update, till it is collected,
-    // the snapshot and its bytes twice (TrainingLoop collects once an update); with the worker in this process its chunks on both sides of
-    // the connection, the whole, and the tensors read from it.
-    private const int HeldCopies = 1, PublishedCopies = 3, PulledCopies = 5;
+    // the snapshot and its bytes (TrainingLoop collects once an update); with the worker in this process the whole, the tensors read from it,
+    // and those of the version before.
+    private const int HeldCopies = 1, PublishedCopies = 2, PulledCopies = 3;
 
     // The allocator rounds sizes up, by an eighth on average, and keeps freed blocks for reuse: a quarter of the largest it ever gave out
     // and 64 MiB (compat/TorchSharp/native/allocator.cpp). Passes of many sizes, as in training, fill that up.
@@ -90,7 +90,7 @@ internal static class DryRun
             : "activations of the largest forward and backward pass; scoring takes less");
         Add("allocator", Kept(largest + (16 * trained)), "freed blocks kept for reuse, and sizes rounded up");
         Add("weight_blobs", 2 * blob, "the newest version and the one before it, for workers to pull");
-        Add("weight_delta", config.Learner.WeightsDelta ? 2 * blob : 0, "the difference between two versions while it is made");
+        Add("weight_delta", config.Learner.WeightsDelta ? blob : 0, "the difference between two versions");
         var local = config.Rollout.LocalWorker;
         Add("weight_copies", (HeldCopies + PublishedCopies) * all + (local ? PulledCopies * blob : 0),
             "the loaded checkpoint, and copies of the weights on their way to files and samplers until they are collected");
@@ -212,7 +212,7 @@ internal static class DryRun
                 decoder, reference: null, ILayout.Of(config.Ppo.Layout),
                 config.Ppo with { KlLossCoefficient = 0, KlRewardCoefficient = 0, KlTarget = 0, Shaping = new ShapingOptions() },
                 config.Rollout.Temperature, 1, compute);
-            var publisher = new WeightPublisher(weights => Safetensors.ToBytes(weights, config.Learner.WeightsDtype));
+            var publisher = new WeightPublisher(weights => WeightPublisher.Serialise(weights, config.Learner.WeightsDtype));
             publisher.Publish(decoder.Parameters.Snapshot(policyOnly: true), 0);
             if (config.Environment.Kind == EnvironmentKind.Worlds && config.Rollout.LocalWorker)
                 Rehearse(config, tiny, publisher, cancellationToken);

@@ -56,6 +56,7 @@ internal sealed class RunSession : IDisposable
             Stalled = stalled,
             Token = security.Token,
             Tls = security.Tls,
+            DirectWeights = config.Learner.DirectWeights,
             Cluster = () => _node?.Seed,
             Discarded = environments.DiscardedEnd is { } tag ? response => ResponseParts.Discarded(tokenizer, response, tag) : null,
         };

@@ -177,7 +177,7 @@ internal sealed class TrainRun(
         if (state.Extra.TryGetValue(TrainerKey, out var remembered)) trainer.State = remembered.Deserialize<TrainerState>()!;
         ranks?.Share(config, model.Weights, trainer, reference);
         folder.TruncateAfter(state.Update);
-        var publisher = new WeightPublisher(weights => Safetensors.ToBytes(weights, config.Learner.WeightsDtype));
+        var publisher = new WeightPublisher(weights => WeightPublisher.Serialise(weights, config.Learner.WeightsDtype));
         publisher.Publish(decoder.Parameters.Snapshot(policyOnly: true), state.PolicyVersion);
 
         reporter.Phase(config.Rollout.LocalWorker ? "starting the learner and a rollout worker" : "starting the learner");

@@ -16,6 +16,9 @@ internal static class Worker
     // Seconds; what a learner shows of a worker is never older. A quarter of the silence that ends a stream, where that is less.
     private const double LongestHeartbeat = 2;
 
+    // Of the weights in float32 beside their values: a line for each tensor, and the difference between versions is never longer.
+    private const long HeaderBytes = 16L << 20;
+
     /// <summary>Starts a worker; it connects on its own.</summary>
     /// <param name="config">Of the run.</param>
     /// <param name="shape">Of the model.</param>
@@ -51,6 +54,7 @@ internal static class Worker
             RunFingerprint = runFingerprint,
             Serial = config.Serial,
             WeightsDelta = config.Learner.WeightsDelta,
+            MaxWeightsBytes = (4 * WeightLayout.Expected(shape).Sum(t => t.Value.Aggregate(1L, (a, b) => a * b))) + HeaderBytes,
             HeartbeatInterval = TimeSpan.FromSeconds(Math.Min(LongestHeartbeat, config.Learner.SilenceSeconds / 4.0)),
         };
         return RolloutWorker.StartAsync(
@@ -61,7 +65,7 @@ internal static class Worker
                 : device is null
                     ? new CpuGenerationEngine(shape, weights, version, tokenizer, threads, (long)config.Rollout.PromptCacheMib << 20)
                     : new TorchGenerationEngine(shape, weights, version, tokenizer, device),
-            bytes => Safetensors.FromBytes(bytes.ToArray()),
+            stream => Safetensors.Read(stream, stream.Length, "the learner's weights"),
             loggers, cluster: cluster);
     }
 

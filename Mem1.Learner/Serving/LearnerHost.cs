@@ -2,9 +2,11 @@
 // message of a worker is larger than the bound.
 using System.Net;
 using System.Net.Sockets;
+using Mem1.Protocol;
 using Mem1.Protocol.Security;
 using Mem1.Protocol.V1;
 using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
@@ -13,6 +15,7 @@ using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.AspNetCore.Server.Kestrel.Https;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Abstractions;
 
 namespace Mem1.Learner;
 
@@ -49,6 +52,11 @@ public sealed record LearnerHostOptions
     public BearerToken? Token { get; init; }
     /// <summary>The certificate to serve with and, where it names an authority, whose callers to let in; null serves without TLS.</summary>
     public TlsFiles? Tls { get; init; }
+    /// <summary>
+    /// Whether workers may fetch weights on connections of their own at the same port, beside HTTP/2 (<see cref="DirectWeights"/>); where
+    /// something in between lets HTTP/2 alone through, they fall back to gRPC by themselves.
+    /// </summary>
+    public bool DirectWeights { get; init; } = true;
     /// <summary>Adds what <see cref="Endpoints"/> need to the server's services; null for nothing.</summary>
     public Action<IServiceCollection>? Services { get; init; }
     /// <summary>Maps further gRPC services; callers must show the same as workers. Null for none.</summary>
@@ -154,6 +162,14 @@ public sealed class LearnerHost : IAsyncDisposable
                         HandshakeTimeout = HandshakeLimit,
                     });
                 }
+
+                if (options.DirectWeights)
+                {
+                    var log = (loggers ?? NullLoggerFactory.Instance).CreateLogger<DirectWeightsServer>();
+                    var direct = new DirectWeightsServer(
+                        publisher, options.Token, HandshakeLimit, options.SilenceLimit, stopping.Token, log);
+                    listen.Use(direct.Before);
+                }
             });
             kestrel.AddServerHeader = false;
             kestrel.Limits.MaxConcurrentConnections = MaxConnections;
@@ -173,6 +189,7 @@ public sealed class LearnerHost : IAsyncDisposable
             .AddSingleton(new LearnerServiceOptions(modelFingerprint, options.SilenceLimit, stopping.Token, options.RunFiles, options.RunFingerprint)
             {
                 Cluster = options.Cluster,
+                DirectWeights = options.DirectWeights,
             })
             .AddSingleton<LearnerServiceImplementation>();
         options.Services?.Invoke(builder.Services);

@@ -29,6 +29,8 @@ internal sealed class LearnerServiceImplementation(
     // Acknowledgements queued when a worker leaves go out within this, or its next session asks for them again.
     private static readonly TimeSpan FarewellLimit = TimeSpan.FromSeconds(2);
 
+    private static readonly WriteOptions s_moreFollows = new(WriteFlags.BufferHint);
+
     private readonly ConcurrentDictionary<WorkerSession, byte> _sessions = [];
     private volatile string? _draining;
 
@@ -94,6 +96,7 @@ internal sealed class LearnerServiceImplementation(
                 ModelFingerprint = options.ModelFingerprint,
                 Cluster = options.Cluster(),
                 Lineage = ledger.Lineage,
+                DirectWeights = options.DirectWeights,
             },
         });
         void Announce(long version) => session.TryWrite(new LearnerMessage { Weights = new WeightsNotice { PolicyVersion = version } });
@@ -143,36 +146,12 @@ internal sealed class LearnerServiceImplementation(
     public override async Task PullWeights(
         PullWeightsRequest request, IServerStreamWriter<WeightsChunk> responseStream, ServerCallContext context)
     {
-        if (publisher.Find(request.PolicyVersion) is not { } blob)
+        var transfer = await WeightTransfer.OpenAsync(publisher, request, context.CancellationToken).ConfigureAwait(false);
+        for (var at = request.Offset; at < transfer.Sent.Length;)
         {
-            throw new RpcException(new Status(
-                StatusCode.NotFound, $"Policy version {request.PolicyVersion} is not held (newest: {publisher.Version})."));
-        }
-
-        // Making a delta takes as long as compressing the blob: not on the thread that serves the call.
-        var delta = request.HasHaveVersion
-            ? await Task.Run(() => publisher.Delta(request.HaveVersion, blob.Version), context.CancellationToken).ConfigureAwait(false)
-            : null;
-        var sent = delta ?? blob.Data;
-        if (request.Offset < 0 || request.Offset >= sent.Length)
-        {
-            throw new RpcException(new Status(
-                StatusCode.OutOfRange, $"The transfer of version {blob.Version} has {sent.Length} bytes; {request.Offset} is not within it."));
-        }
-
-        for (var at = (int)request.Offset; at < sent.Length; at += options.ChunkBytes)
-        {
-            var slice = sent.Slice(at, Math.Min(options.ChunkBytes, sent.Length - at));
-            var chunk = new WeightsChunk
-            {
-                PolicyVersion = blob.Version,
-                TotalBytes = sent.Length,
-                Offset = at,
-                Encoding = delta is null ? WeightEncoding.Plain : WeightEncoding.Delta,
-                Data = UnsafeByteOperations.UnsafeWrap(slice), // no copy: a blob is never written to
-            };
-            if (at == request.Offset) chunk.Sha256 = ByteString.CopyFrom(blob.Sha256);
-            await responseStream.WriteAsync(chunk, context.CancellationToken).ConfigureAwait(false);
+            var slice = transfer.Sent.At(at, options.ChunkBytes);
+            await responseStream.WriteAsync(transfer.Chunk(at, slice, first: at == request.Offset), context.CancellationToken).ConfigureAwait(false);
+            at += slice.Length;
         }
     }
 
@@ -280,7 +259,11 @@ internal sealed class LearnerServiceImplementation(
         try
         {
             await foreach (var message in session.Outgoing.ReadAllAsync(cancellationToken).ConfigureAwait(false))
+            {
+                // Acknowledgements come in bursts: what has others behind it needs no packet of its own.
+                stream.WriteOptions = session.Outgoing.TryPeek(out _) ? s_moreFollows : null;
                 await stream.WriteAsync(message, cancellationToken).ConfigureAwait(false);
+            }
         }
         catch (Exception e) when (e is OperationCanceledException or RpcException or InvalidOperationException or IOException)
         {
@@ -305,6 +288,9 @@ internal sealed record LearnerServiceOptions(
 
     /// <summary>Where workers join the cluster; null where there is none.</summary>
     public Func<ClusterSeed?> Cluster { get; init; } = static () => null;
+
+    /// <summary>Whether <see cref="DirectWeightsServer"/> serves too.</summary>
+    public bool DirectWeights { get; init; }
 }
 
 /// <summary>One connected worker. Thread-safe: the session's own tasks, the ledger and the trainer use it at once.</summary>

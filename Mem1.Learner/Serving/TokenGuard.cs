@@ -42,11 +42,17 @@ internal sealed class TokenGuard(BearerToken token, ILogger<TokenGuard> log) : I
     private void Check(ServerCallContext context)
     {
         var shown = context.RequestHeaders.GetAll(BearerToken.HeaderName).Select(e => e.Value).ToList();
-        if (shown.Count == 1 && token.Matches(shown[0])) return;
-        var reason = shown.Count == 0
-            ? "The learner wants a token and none was shown: start the worker with --token-file FILE or the variable MEM1_TOKEN."
-            : "The token that was shown is not the learner's: give worker and learner the same one.";
+        if (Refusal(token, shown) is not { } reason) return;
         log.LogWarning("A call of {Peer} to {Method} is refused: {Reason}", context.Peer, context.Method, reason);
         throw new RpcException(new Status(StatusCode.Unauthenticated, reason));
     }
+
+    /// <summary>What is wrong with what a caller shows; null if nothing is.</summary>
+    /// <param name="token">The learner's.</param>
+    /// <param name="shown">Every authorization header there was.</param>
+    public static string? Refusal(BearerToken token, IReadOnlyList<string> shown) =>
+        shown.Count == 1 && token.Matches(shown[0]) ? null
+        : shown.Count == 0
+            ? "The learner wants a token and none was shown: start the worker with --token-file FILE or the variable MEM1_TOKEN."
+            : "The token that was shown is not the learner's: give worker and learner the same one.";
 }

@@ -1,7 +1,7 @@
 // Keeps: a published version is immutable; its bytes and hash never change; versions only grow. A delta is made once however many workers
 // ask for it, and not under the lock.
-using System.Security.Cryptography;
 using Mem1.Model;
+using Mem1.Model.Checkpoints;
 using Mem1.Protocol;
 
 namespace Mem1.Learner;
@@ -10,18 +10,18 @@ namespace Mem1.Learner;
 /// <param name="Version">Policy version.</param>
 /// <param name="Data">A safetensors file.</param>
 /// <param name="Sha256">Of <paramref name="Data"/>.</param>
-public sealed record WeightBlob(long Version, ReadOnlyMemory<byte> Data, byte[] Sha256);
+public sealed record WeightBlob(long Version, ByteBlob Data, byte[] Sha256);
 
 /// <summary>Holds the newest versions of the policy for workers to pull. Thread-safe.</summary>
-/// <param name="serialise">Turns weights into the bytes of a safetensors file.</param>
-public sealed class WeightPublisher(Func<ModelWeights, byte[]> serialise)
+/// <param name="serialise">Turns weights into the bytes of a safetensors file; as <see cref="Serialise"/> does.</param>
+public sealed class WeightPublisher(Func<ModelWeights, ByteBlob> serialise)
 {
     // The newest and the one before it: a worker that began to pull when a version came out can finish.
     private const int Kept = 2;
 
     private readonly Lock _lock = new();
     private readonly SortedDictionary<long, WeightBlob> _blobs = [];
-    private readonly Dictionary<(long From, long To), Lazy<byte[]>> _deltas = [];
+    private readonly Dictionary<(long From, long To), Lazy<ByteBlob>> _deltas = [];
     private long _version = -1;
 
     /// <summary>Raised after a version can be pulled; handlers must be quick and not throw.</summary>
@@ -30,13 +30,25 @@ public sealed class WeightPublisher(Func<ModelWeights, byte[]> serialise)
     /// <summary>The newest version; -1 before the first.</summary>
     public long Version => Volatile.Read(ref _version);
 
+    /// <summary>The bytes of a safetensors file, in as many segments as they need.</summary>
+    /// <param name="weights">What.</param>
+    /// <param name="dtype">How values are stored.</param>
+    /// <param name="segmentBytes">Size of the segments.</param>
+    public static ByteBlob Serialise(
+        ModelWeights weights, StoredDtype dtype = StoredDtype.Float32, int segmentBytes = ByteBlob.StandardSegmentBytes)
+    {
+        using var writer = new ByteBlobWriter(Safetensors.Measure(weights, dtype), segmentBytes);
+        Safetensors.Write(writer, weights, dtype);
+        return writer.Finish();
+    }
+
     /// <summary>Makes a version available.</summary>
     /// <exception cref="ArgumentOutOfRangeException">The version is not newer than the newest.</exception>
     public void Publish(ModelWeights weights, long version)
     {
         ArgumentOutOfRangeException.ThrowIfLessThanOrEqual(version, Version);
         var data = serialise(weights);
-        var blob = new WeightBlob(version, data, SHA256.HashData(data));
+        var blob = new WeightBlob(version, data, data.Sha256());
         lock (_lock)
         {
             _blobs.Add(version, blob);
@@ -57,15 +69,15 @@ public sealed class WeightPublisher(Func<ModelWeights, byte[]> serialise)
     /// <summary>The difference between two held versions, or null when one is not held or the difference is no smaller than the blob.</summary>
     /// <param name="from">What a worker has.</param>
     /// <param name="to">What it wants.</param>
-    public byte[]? Delta(long from, long to)
+    public ByteBlob? Delta(long from, long to)
     {
-        Lazy<byte[]> delta;
+        Lazy<ByteBlob> delta;
         lock (_lock)
         {
             if (from == to || !_blobs.TryGetValue(from, out var old) || !_blobs.TryGetValue(to, out var wanted)) return null;
             if (old.Data.Length != wanted.Data.Length) return null;
             if (!_deltas.TryGetValue((from, to), out delta!))
-                _deltas.Add((from, to), delta = new Lazy<byte[]>(() => WeightDelta.Encode(old.Data.Span, wanted.Data.Span)));
+                _deltas.Add((from, to), delta = new Lazy<ByteBlob>(() => WeightDelta.Encode(old.Data, wanted.Data)));
         }
 
         var made = delta.Value;

@@ -24,6 +24,9 @@ public static class Safetensors
 {
     private const int BufferBytes = 1 << 20;
 
+    // Values of float32 read or written in one call.
+    private const int LargestPart = 1 << 28;
+
     /// <summary>Reads every tensor of a file as float32.</summary>
     /// <param name="path">A .safetensors file.</param>
     /// <exception cref="CheckpointException">The file is missing, unreadable or malformed.</exception>
@@ -73,7 +76,8 @@ public static class Safetensors
             var data = new float[entry.Count];
             if (entry.Dtype == TensorDtype.F32 && BitConverter.IsLittleEndian)
             {
-                Fill(stream, MemoryMarshal.AsBytes(data.AsSpan()), name);
+                for (int done = 0; done < data.Length; done += LargestPart)
+                    Fill(stream, MemoryMarshal.AsBytes(data.AsSpan(done, Math.Min(LargestPart, data.Length - done))), name);
             }
             else
             {
@@ -107,11 +111,20 @@ public static class Safetensors
     /// <param name="dtype">How values are stored.</param>
     public static byte[] ToBytes(ModelWeights weights, StoredDtype dtype = StoredDtype.Float32)
     {
-        // Room for all of it at once: growing would leave as many bytes again behind. 128: a tensor's line in the header.
-        var room = weights.Tensors.Values.Sum(t => (t.Data.LongLength * sizeof(float)) + 128) + 1024;
-        using var stream = new MemoryStream((int)Math.Min(room, Array.MaxLength));
+        var bytes = new byte[Measure(weights, dtype)];
+        using var stream = new MemoryStream(bytes);
         Write(stream, weights, dtype);
-        return stream.ToArray();
+        return bytes;
+    }
+
+    /// <summary>How many bytes <see cref="Write(Stream, ModelWeights, StoredDtype)"/> writes.</summary>
+    /// <param name="weights">What.</param>
+    /// <param name="dtype">How values are stored.</param>
+    public static long Measure(ModelWeights weights, StoredDtype dtype = StoredDtype.Float32)
+    {
+        ArgumentNullException.ThrowIfNull(weights);
+        return sizeof(ulong) + Header([.. weights.Tensors.OrderBy(t => t.Key, StringComparer.Ordinal)], dtype).LongLength
+            + weights.Tensors.Values.Sum(t => t.Data.LongLength * BytesPerElement(dtype));
     }
 
     /// <summary>Writes to a stream.</summary>
@@ -133,7 +146,9 @@ public static class Safetensors
         {
             if (dtype == StoredDtype.Float32 && BitConverter.IsLittleEndian)
             {
-                stream.Write(MemoryMarshal.AsBytes(tensor.Data.AsSpan()));
+                // In parts: as bytes, what an array of floats can hold may be more than a span can.
+                for (int done = 0; done < tensor.Data.Length; done += LargestPart)
+                    stream.Write(MemoryMarshal.AsBytes(tensor.Data.AsSpan(done, Math.Min(LargestPart, tensor.Data.Length - done))));
                 continue;
             }
             if (buffer.Length == 0)
@@ -203,12 +218,17 @@ public static class Safetensors
 
     private static void Widen(TensorDtype dtype, ReadOnlySpan<byte> raw, Span<float> data)
     {
+        if (dtype == TensorDtype.BF16 && BitConverter.IsLittleEndian)
+        {
+            BFloat16.Widen(MemoryMarshal.Cast<byte, ushort>(raw), data);
+            return;
+        }
         for (int i = 0; i < data.Length; i++)
         {
             data[i] = dtype switch
             {
                 TensorDtype.F32 => BinaryPrimitives.ReadSingleLittleEndian(raw[(4 * i)..]),
-                TensorDtype.BF16 => BitConverter.UInt32BitsToSingle((uint)BinaryPrimitives.ReadUInt16LittleEndian(raw[(2 * i)..]) << 16),
+                TensorDtype.BF16 => BFloat16.Widen(BinaryPrimitives.ReadUInt16LittleEndian(raw[(2 * i)..])),
                 _ => (float)BinaryPrimitives.ReadHalfLittleEndian(raw[(2 * i)..]),
             };
         }
@@ -216,6 +236,11 @@ public static class Safetensors
 
     private static void Narrow(string name, StoredDtype dtype, ReadOnlySpan<float> data, Span<byte> raw)
     {
+        if (dtype == StoredDtype.Bfloat16 && BitConverter.IsLittleEndian)
+        {
+            BFloat16.Narrow(data, MemoryMarshal.Cast<byte, ushort>(raw));
+            return;
+        }
         for (int i = 0; i < data.Length; i++)
         {
             switch (dtype)
@@ -224,7 +249,7 @@ public static class Safetensors
                     BinaryPrimitives.WriteSingleLittleEndian(raw[(4 * i)..], data[i]);
                     break;
                 case StoredDtype.Bfloat16:
-                    BinaryPrimitives.WriteUInt16LittleEndian(raw[(2 * i)..], ToBFloat16(data[i]));
+                    BinaryPrimitives.WriteUInt16LittleEndian(raw[(2 * i)..], BFloat16.Narrow(data[i]));
                     break;
                 default:
                     var half = (Half)data[i];
@@ -240,13 +265,4 @@ public static class Safetensors
     }
 
     internal static int BytesPerElement(StoredDtype dtype) => dtype == StoredDtype.Float32 ? 4 : 2;
-
-    private static ushort ToBFloat16(float value)
-    {
-        uint bits = BitConverter.SingleToUInt32Bits(value);
-        // A NaN must stay one: rounding could carry its mantissa into infinity.
-        if (float.IsNaN(value))
-            return (ushort)((bits >> 16) | 0x40);
-        return (ushort)((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
-    }
 }

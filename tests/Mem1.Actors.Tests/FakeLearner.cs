@@ -37,6 +37,7 @@ internal sealed class FakeLearner : IAsyncDisposable
     public Func<int, SubTrajectory, bool>? BreakOn { get; set; }
     public Func<WeightsChunk, WeightsChunk>? Tamper { get; set; }
     public bool Deltas { get; set; } = true;
+    public bool Direct { get; set; } // says so, whether or not anything serves them
     public long? WrongBase { get; set; }
     public ConcurrentQueue<PullWeightsRequest> Requests { get; } = new();
     public long Fingerprint { get; set; } = 7;
@@ -123,6 +124,10 @@ internal sealed class FakeLearner : IAsyncDisposable
                 Tell(Ack(turn));
         }
     }
+
+    // As a policy is from one version to the next: all but the lower bytes stay.
+    public static byte[] Blob(long version) =>
+        [.. Enumerable.Range(0, 1000).Select(i => (byte)(i % 4 == 0 ? i * (version + 1) : i))];
 
     public static TaskLease NewLease(
         string episode, int turns, int attempt = 1, ulong seed = 5, int maxNewTokens = 100, string extra = "") => new()
@@ -232,7 +237,7 @@ internal sealed class FakeLearner : IAsyncDisposable
             {
                 session.Out.Writer.TryWrite(new LearnerMessage
                 {
-                    Welcome = new Welcome { PolicyVersion = learner.Version, ModelFingerprint = learner.Fingerprint },
+                    Welcome = new Welcome { PolicyVersion = learner.Version, ModelFingerprint = learner.Fingerprint, DirectWeights = learner.Direct },
                 });
                 learner._sessions.Add(session);
             }
@@ -282,7 +287,7 @@ internal sealed class FakeLearner : IAsyncDisposable
                 throw new RpcException(new Status(StatusCode.NotFound, $"Version {request.PolicyVersion} is no longer held."));
             var blob = Blob(request.PolicyVersion);
             var sent = request.HasHaveVersion && learner.Deltas
-                ? WeightDelta.Encode(Blob(learner.WrongBase ?? request.HaveVersion), blob)
+                ? WeightDeltaTests.Encode(Blob(learner.WrongBase ?? request.HaveVersion), blob)
                 : blob;
             learner.Requests.Enqueue(request);
             for (var at = (int)request.Offset; at < sent.Length; at += 300)
@@ -299,9 +304,5 @@ internal sealed class FakeLearner : IAsyncDisposable
                 await responses.WriteAsync(learner.Tamper?.Invoke(chunk) ?? chunk);
             }
         }
-
-        // As a policy is from one version to the next: all but the lower bytes stay.
-        private static byte[] Blob(long version) =>
-            [.. Enumerable.Range(0, 1000).Select(i => (byte)(i % 4 == 0 ? i * (version + 1) : i))];
     }
 }

@@ -44,7 +44,7 @@ public sealed class SecurityTests : IAsyncDisposable
         [("cookie", $"authorization=Bearer {Secret}")],
     ];
 
-    private readonly WeightPublisher _publisher = new(weights => Safetensors.ToBytes(weights));
+    private readonly WeightPublisher _publisher = new(weights => WeightPublisher.Serialise(weights, segmentBytes: 10_007));
     private readonly CancellationToken _limit = new CancellationTokenSource(TimeSpan.FromSeconds(60)).Token;
     private readonly string _folder = Directory.CreateTempSubdirectory("mem1-security-").FullName;
     private LearnerHost? _host;

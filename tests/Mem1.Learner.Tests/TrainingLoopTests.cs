@@ -12,7 +12,7 @@ public sealed class TrainingLoopTests : IDisposable
 
     private readonly DecoderConfig _shape = TestData.Shape(rope: true, convolution: 0);
     private readonly CancellationTokenSource _stop = new(TimeSpan.FromSeconds(60));
-    private readonly WeightPublisher _publisher = new(weights => Safetensors.ToBytes(weights));
+    private readonly WeightPublisher _publisher = new(weights => WeightPublisher.Serialise(weights, segmentBytes: 10_007));
     private readonly List<UpdateMetrics> _metrics = [];
 
     [Fact]

@@ -173,6 +173,30 @@ public sealed class SafetensorsTests
         return [.. prefix, .. json, .. data];
     }
 
+    [Fact]
+    public void BFloat16IsTheNearestAndTiesGoToEven()
+    {
+        // Every upper half, with lower halves below, at and above the tie, at lengths that leave something to the scalar code.
+        uint[] lower = [0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF];
+        var values = new float[(65536 * lower.Length) + 7];
+        for (int i = 0; i < values.Length; i++)
+            values[i] = BitConverter.UInt32BitsToSingle(((uint)(i / lower.Length) << 16) | lower[i % lower.Length]);
+        var narrow = new ushort[values.Length];
+        BFloat16.Narrow(values, narrow);
+        var wide = new float[values.Length];
+        BFloat16.Widen(narrow, wide);
+        for (int i = 0; i < values.Length; i++)
+        {
+            Assert.Equal(BFloat16.Narrow(values[i]), narrow[i]);
+            Assert.Equal((uint)narrow[i] << 16, BitConverter.SingleToUInt32Bits(wide[i]));
+            uint bits = BitConverter.SingleToUInt32Bits(values[i]), rest = bits & 0xFFFF;
+            if (float.IsNaN(values[i]))
+                Assert.True(float.IsNaN(wide[i]));
+            else
+                Assert.Equal((bits >> 16) + (rest > 0x8000 || (rest == 0x8000 && ((bits >> 16) & 1) == 1) ? 1u : 0u), narrow[i]);
+        }
+    }
+
     private static void AssertSame(ModelWeights a, ModelWeights b)
     {
         Assert.Equal(a.Tensors.Keys.Order(StringComparer.Ordinal), b.Tensors.Keys.Order(StringComparer.Ordinal));
