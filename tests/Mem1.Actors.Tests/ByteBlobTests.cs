@@ -88,7 +88,10 @@ public sealed class ByteBlobTests
 
         var weights = new ModelWeights(new Dictionary<string, WeightTensor>
         {
-            ["b"] = Tensor(17, 3), ["a"] = Tensor(5), ["c"] = Tensor(0, 4), ["d"] = Tensor(2, 2, 2),
+            ["b"] = Tensor(17, 3),
+            ["a"] = Tensor(5),
+            ["c"] = Tensor(0, 4),
+            ["d"] = Tensor(2, 2, 2),
         });
         var whole = Safetensors.ToBytes(weights, dtype);
         Assert.Equal(whole.Length, Safetensors.Measure(weights, dtype));
