@@ -32,8 +32,11 @@ internal sealed class WeightsDownload(
     // Read from a socket, or hashed, at once: system calls and tasks cost little beside so many bytes.
     internal const int AtOnce = 1 << 20;
 
-    // A connection that brings nothing for so long is given up: as long as the learner waits for one that takes nothing.
-    private static readonly TimeSpan s_stallLimit = TimeSpan.FromSeconds(60);
+    // A connection that brings nothing for so long is given up, as the pings of a gRPC connection would have it.
+    private static readonly TimeSpan s_stallLimit = TimeSpan.FromSeconds(30);
+
+    // Before the first byte of a difference the learner makes it, which takes a minute for the largest models.
+    private static readonly TimeSpan s_makingLimit = TimeSpan.FromMinutes(5);
 
     /// <summary>Downloads and verifies a version.</summary>
     /// <param name="version">Which.</param>
@@ -85,7 +88,7 @@ internal sealed class WeightsDownload(
     private async Task TakeDirectAsync(Transfer transfer, PullWeightsRequest request, CancellationToken cancellationToken)
     {
         using var stall = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        stall.CancelAfter(s_stallLimit);
+        stall.CancelAfter(request.HasHaveVersion ? s_makingLimit : s_stallLimit);
         try
         {
             var (first, body) = await direct!(request, stall.Token).ConfigureAwait(false);

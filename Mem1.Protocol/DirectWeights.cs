@@ -19,6 +19,9 @@ public static class DirectWeights
     /// <summary>Longest request or reply in bytes: a token, a reason, a hash and a few numbers.</summary>
     public const int MaxMessageBytes = 8 * 1024;
 
+    // As the pings of a worker's gRPC connection.
+    private const int KeepAliveSeconds = 20;
+
     /// <summary>
     /// How a connection begins. No HTTP does, and none waits for more of it: as long as the preface of HTTP/2, which begins with <c>PRI</c>,
     /// and to HTTP/1.1 a request of a version that there is not.
@@ -106,6 +109,9 @@ public static class DirectWeights
         try
         {
             await socket.ConnectAsync(learner.IdnHost, learner.Port, cancellationToken).ConfigureAwait(false);
+            // A learner that vanished while it had nothing to say is noticed.
+            socket.SetSocketOption(SocketOptionLevel.Socket, SocketOptionName.KeepAlive, true);
+            socket.SetSocketOption(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveTime, KeepAliveSeconds);
             stream = new NetworkStream(socket, ownsSocket: true);
             if (learner.Scheme != Uri.UriSchemeHttps) return stream;
             var options = security.Tls?.ClientOptions() ?? new SslClientAuthenticationOptions();
