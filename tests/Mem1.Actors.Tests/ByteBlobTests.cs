@@ -74,7 +74,7 @@ public sealed class ByteBlobTests
 
     [Theory]
     [InlineData(StoredDtype.Float32)]
-    [InlineData(StoredDtype.BFloat16)]
+    [InlineData(StoredDtype.Bfloat16)]
     [InlineData(StoredDtype.Float16)]
     public void WeightsGoThroughSegmentsOfAnySize(StoredDtype dtype)
     {
