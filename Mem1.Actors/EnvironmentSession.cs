@@ -7,16 +7,28 @@ using Mem1.Environments;
 namespace Mem1.Actors;
 
 /// <summary>The environment neither answered nor returned after it was cancelled.</summary>
-internal sealed class EnvironmentStuckException(string message) : Exception(message);
+/// <param name="message">One sentence.</param>
+public sealed class EnvironmentStuckException(string message) : Exception(message);
 
-/// <summary>One episode of an environment behind a deadline.</summary>
-internal sealed class EnvironmentSession(RolloutWorkerOptions options, TimeProvider time)
+/// <summary>The environment of an episode exists.</summary>
+/// <param name="Prompt">Its prompt.</param>
+/// <param name="MaxTurns">Responses it takes.</param>
+public sealed record EnvironmentReady(string Prompt, int MaxTurns);
+
+/// <summary>One episode of an environment behind a deadline. Not thread-safe; close it when the episode is over.</summary>
+/// <param name="deadline">How long a call may take before it is cancelled.</param>
+/// <param name="grace">How long a cancelled call may take to return.</param>
+/// <param name="serial">Whether calls run on the caller's thread, where one that blocks holds the caller.</param>
+/// <param name="time">Clock of both.</param>
+public sealed class EnvironmentSession(TimeSpan deadline, TimeSpan grace, bool serial, TimeProvider time)
 {
     private readonly CancellationTokenSource _stop = new();
     private IEnvironment? _environment;
     private Task _running = Task.CompletedTask;
 
     /// <summary>Makes the environment.</summary>
+    /// <exception cref="TimeoutException">It was not made by the deadline.</exception>
+    /// <exception cref="EnvironmentStuckException">Nor did the call return when it was cancelled.</exception>
     public async Task<EnvironmentReady> CreateAsync(IEnvironmentFactory factory, EnvironmentTask task, ulong seed)
     {
         // The environment is kept by the call itself, so that one made too late is still disposed.
@@ -24,7 +36,9 @@ internal sealed class EnvironmentSession(RolloutWorkerOptions options, TimeProvi
         return new EnvironmentReady(environment.Prompt, environment.MaxTurns);
     }
 
-    /// <summary>Hands a response to the environment.</summary>
+    /// <summary>Hands a response to the environment; one that failed may be handed over again.</summary>
+    /// <exception cref="TimeoutException">There was no answer by the deadline.</exception>
+    /// <exception cref="EnvironmentStuckException">Nor did the call return when it was cancelled.</exception>
     public Task<TurnResult> StepAsync(string response, bool truncated)
     {
         var environment = _environment ?? throw new InvalidOperationException("The environment has not been made.");
@@ -50,27 +64,26 @@ internal sealed class EnvironmentSession(RolloutWorkerOptions options, TimeProvi
         if (!_running.IsCompleted)
             throw new EnvironmentStuckException("An earlier call of the environment has not returned.");
 
-        using var deadline = new CancellationTokenSource(options.EnvironmentDeadline, time);
-        var linked = CancellationTokenSource.CreateLinkedTokenSource(deadline.Token, _stop.Token);
+        using var late = new CancellationTokenSource(deadline, time);
+        var linked = CancellationTokenSource.CreateLinkedTokenSource(late.Token, _stop.Token);
         // In serial mode the call runs on the actors' one thread; otherwise a call that blocks must not hold an actor.
-        var task = options.Serial ? Start(call, linked.Token) : Task.Run(() => Start(call, linked.Token));
+        var task = serial ? Start(call, linked.Token) : Task.Run(() => Start(call, linked.Token));
         _running = task;
         _ = task.ContinueWith(
             (_, source) => ((CancellationTokenSource)source!).Dispose(), linked, CancellationToken.None,
             TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
         try
         {
-            return await task.WaitAsync(options.EnvironmentDeadline + options.EnvironmentGrace, time).ConfigureAwait(false);
+            return await task.WaitAsync(deadline + grace, time).ConfigureAwait(false);
         }
         catch (TimeoutException) when (!task.IsCompleted)
         {
             throw new EnvironmentStuckException(
-                $"The environment did not return within {options.EnvironmentGrace} of being cancelled at its deadline of " +
-                $"{options.EnvironmentDeadline}.");
+                $"The environment did not return within {grace} of being cancelled at its deadline of {deadline}.");
         }
-        catch (OperationCanceledException) when (deadline.IsCancellationRequested && !_stop.IsCancellationRequested)
+        catch (OperationCanceledException) when (late.IsCancellationRequested && !_stop.IsCancellationRequested)
         {
-            throw new TimeoutException($"The environment did not answer within {options.EnvironmentDeadline}.");
+            throw new TimeoutException($"The environment did not answer within {deadline}.");
         }
 
         // An exception thrown before the first await becomes the task's.

@@ -62,7 +62,8 @@ internal sealed partial class EpisodeActor : CountedActor, IWithTimers
         _policy = policy;
         _uplink = uplink;
         _log = services.Loggers.CreateLogger<EpisodeActor>();
-        _environment = new EnvironmentSession(_options, services.Time);
+        _environment = new EnvironmentSession(
+            _options.EnvironmentDeadline, _options.EnvironmentGrace, _options.Serial, services.Time);
 
         Receive<EnvironmentReady>(OnEnvironmentReady);
         Receive<Generated>(OnGenerated);

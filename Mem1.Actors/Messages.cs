@@ -146,9 +146,6 @@ internal sealed record LearnerRefused(string Sentence);
 /// <summary>Policy: draw the next token for everybody. An earlier incarnation's tick is ignored.</summary>
 internal sealed record DrawToken(int Incarnation);
 
-/// <summary>Episode: the environment exists.</summary>
-internal sealed record EnvironmentReady(string Prompt, int MaxTurns);
-
 /// <summary>Episode: the environment took the response.</summary>
 internal sealed record EnvironmentStepped(TurnResult Result);
 

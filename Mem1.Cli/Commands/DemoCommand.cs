@@ -9,11 +9,15 @@ internal static class DemoCommand
 {
     public static Command Create()
     {
-        var output = new Option<DirectoryInfo>("--out")
+        var environment = new Option<DemoEnvironment>("--environment")
         {
-            Description = "Folder of the demonstration",
+            Description = "worlds (constant memory against full context), webshop or web (one agent before and after PPO)",
+            HelpName = "NAME",
+        };
+        var output = new Option<DirectoryInfo?>("--out")
+        {
+            Description = "Folder of the demonstration (runs/demo; runs/demo-webshop and runs/demo-web for those)",
             HelpName = "DIR",
-            DefaultValueFactory = _ => new DirectoryInfo(Path.Combine("runs", "demo")),
         };
         var seeds = new Option<string>("--seeds")
         {
@@ -23,7 +27,7 @@ internal static class DemoCommand
         };
         var episodes = new Option<int?>("--episodes")
         {
-            Description = "Held-out episodes of each agent, seed and number of objectives (48)",
+            Description = "Held-out episodes of each agent, seed and number of objectives (48; webshop and web 128)",
             HelpName = "N",
         };
         var jobs = new Option<int?>("--jobs") { Description = "Trainings at once; one per processor, but at most two for each seed", HelpName = "N" };
@@ -36,20 +40,25 @@ internal static class DemoCommand
             "demo",
             """
             Train an agent with constant memory and one of the same size that keeps its whole context, both on 1 to 4 objectives; play both
-            at 1 to 16 on tasks they have not seen; print the table and draw the plots (docs/results.md).
+            at 1 to 16 on tasks they have not seen; print the table and draw the plots (docs/results.md). With --environment webshop or web: clone
+            a small agent in a made-up shop or a local web and train it by PPO; print rewards of held-out tasks before and after.
 
             Examples:
               ./mem1 demo                        about 15 minutes on two processors
               ./mem1 demo --seeds 1,2,3 --out runs/demo3
               ./mem1 demo --resume               after a stop, whatever stopped it
               ./mem1 demo --quick --out runs/demo-quick
+              ./mem1 demo --environment webshop
+              ./mem1 demo --environment web
             """)
         {
-            output, seeds, episodes, jobs, quick, resume, part, threads,
+            environment, output, seeds, episodes, jobs, quick, resume, part, threads,
         };
         command.SetAction(async (parse, cancellationToken) =>
         {
-            var path = parse.GetValue(output)!.FullName;
+            var kind = parse.GetValue(environment);
+            var path = Path.GetFullPath(parse.GetValue(output)?.FullName
+                ?? Path.Combine("runs", kind == DemoEnvironment.Worlds ? "demo" : $"demo-{kind.ToString().ToLowerInvariant()}"));
             if (parse.GetValue(part) is { } name)
             {
                 var (agent, seed) = Read(name);
@@ -62,10 +71,19 @@ internal static class DemoCommand
             var resuming = parse.GetValue(resume);
             if (resuming && (parse.GetValue(quick) || parse.GetValue(episodes) is not null || parse.GetResult(seeds) is { Implicit: false }))
                 throw new UserErrorException("--resume goes on with the folder's own plan, so --seeds, --episodes and --quick do not go with it.");
-            var plan = resuming ? null : DemoPlan.Of(Seeds(parse.GetValue(seeds)!), Positive(parse.GetValue(episodes), "--episodes"), parse.GetValue(quick));
+            var (chosen, held) = (Seeds(parse.GetValue(seeds)!), Positive(parse.GetValue(episodes), "--episodes"));
+            var plan = resuming ? null
+                : kind == DemoEnvironment.Worlds ? DemoPlan.Of(chosen, held, parse.GetValue(quick))
+                : EnvironmentDemo.Plan(kind, chosen, held, parse.GetValue(quick));
             using var folder = DemoFolder.Open(path, plan);
+            if (parse.GetResult(environment) is { Implicit: false } && folder.Plan.Environment != kind)
+            {
+                throw new UserErrorException(
+                    $"--environment is {kind.ToString().ToLowerInvariant()}, but {path} holds a demonstration in {folder.Plan.Environment.ToString().ToLowerInvariant()}.");
+            }
+
             var atOnce = Positive(parse.GetValue(jobs), "--jobs")
-                ?? Math.Clamp(Environment.ProcessorCount, 1, DemoPlan.Agents.Count * folder.Plan.Seeds.Count);
+                ?? Math.Clamp(Environment.ProcessorCount, 1, folder.Plan.Trained.Count * folder.Plan.Seeds.Count);
             try
             {
                 await new DemoRun(folder, atOnce, Console.Error.WriteLine).RunAsync(cancellationToken).ConfigureAwait(false);
@@ -76,9 +94,19 @@ internal static class DemoCommand
                 return 0;
             }
 
-            var report = DemoReport.Of(path, folder.Plan);
-            report.Write(path);
-            report.Print(Console.Out);
+            if (folder.Plan.Environment == DemoEnvironment.Worlds)
+            {
+                var report = DemoReport.Of(path, folder.Plan);
+                report.Write(path);
+                report.Print(Console.Out);
+            }
+            else
+            {
+                var report = ImprovementReport.Of(path, folder.Plan);
+                report.Write(path);
+                report.Print(Console.Out);
+            }
+
             Console.WriteLine($"intervals, seeds and plots: {Path.Combine(path, "report.md")}");
             return 0;
         });

@@ -59,6 +59,9 @@ internal static class EvalCommand
         var seed = new Option<ulong>("--seed") { Description = "Of tasks and draws", HelpName = "S", DefaultValueFactory = _ => standard.Seed };
         var temperature = new Option<double>("--temperature") { Description = "0 is greedy, and repeatable", HelpName = "T" };
         var context = new Option<int?>("--context") { Description = "Longest context in tokens; the model's own if not given", HelpName = "TOKENS" };
+        var patience = Whole("--environment-deadline", "SECONDS", "How long one call of the environment may take", 30, 1, 86_400);
+        var again = Whole("--environment-retries", "N", "Further attempts of such a call that failed; then its episode counts as wrong", 3, 0, 100);
+        var retryFailed = new Option<bool>("--retry-failed") { Description = "With --resume: play episodes again that the environment ended" };
         var output = new Option<DirectoryInfo>("--out") { Description = "Folder of the results", HelpName = "DIR", Required = true };
         var resume = new Option<bool>("--resume") { Description = "Go on with the results there: finished episodes are not played again" };
         var legacy = new Option<bool>("--legacy") { Description = "Add the figures by the original implementation's definitions" };
@@ -81,7 +84,7 @@ internal static class EvalCommand
             """)
         {
             model, endpoint, endpointModel, api, key, concurrency, rate, deadline, retries, tasks, corpus, env, set, objectives, agents, episodes,
-            seed, temperature, context, output, resume, legacy, threads, batch, json,
+            seed, temperature, context, patience, again, output, resume, retryFailed, legacy, threads, batch, json,
         };
         command.SetAction(async (parse, cancellationToken) =>
         {
@@ -111,10 +114,18 @@ internal static class EvalCommand
                     : throw new UserErrorException($"--context is {c}; it must be at least 2."),
                 Out = parse.GetValue(output)!.FullName,
                 Resume = parse.GetValue(resume),
+                RetryFailed = parse.GetValue(retryFailed),
+                Patience = EnvironmentPatience.Standard with
+                {
+                    Deadline = TimeSpan.FromSeconds(parse.GetValue(patience)),
+                    Retries = parse.GetValue(again),
+                },
                 Legacy = parse.GetValue(legacy),
                 Threads = parse.GetValue(threads) is > 0 and var n ? n : Environment.ProcessorCount,
                 Batch = parse.GetValue(batch),
             };
+            if (options.RetryFailed && !options.Resume)
+                throw new UserErrorException("--retry-failed is for results that are there already; it needs --resume.");
             var watch = Stopwatch.StartNew();
             var last = TimeSpan.Zero;
             var gate = new Lock();

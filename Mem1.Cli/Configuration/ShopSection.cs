@@ -19,7 +19,9 @@ public sealed record ShopSection
     public GoalKind Goals { get; init; } = GoalKind.Synthetic;
     /// <summary>How many records of the product file are read; 0 reads all.</summary>
     public int MostProducts { get; init; }
-    /// <summary>Products of each of the 15 kinds of the made-up shop.</summary>
+    /// <summary>Kinds of products in the made-up shop, 1 to 15.</summary>
+    public int Kinds { get; init; } = GeneratedShop.Kinds;
+    /// <summary>Products of each kind of the made-up shop.</summary>
     public int ProductsPerKind { get; init; } = 40;
     /// <summary>Seed of the made-up shop.</summary>
     public ulong CatalogueSeed { get; init; } = 1;
@@ -54,6 +56,7 @@ public sealed record ShopSection
         if (MostProducts < 0) errors.Add($"{Prefix}most_products is {MostProducts}; it must be 0 (all) or more.");
         // A letter names the kind and four digits the product within it.
         if (ProductsPerKind is < 1 or > 10_000) errors.Add($"{Prefix}products_per_kind is {ProductsPerKind}; it must be in 1 to 10000.");
+        if (Kinds is < 1 or > GeneratedShop.Kinds) errors.Add($"{Prefix}kinds is {Kinds}; it must be in 1 to {GeneratedShop.Kinds}.");
         if (PriceSeed < 0) errors.Add($"{Prefix}price_seed is {PriceSeed}; it must not be negative.");
         return errors;
     }

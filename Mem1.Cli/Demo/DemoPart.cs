@@ -81,21 +81,35 @@ internal static class DemoPart
         DemoPlan plan, string folder, string agent, ulong seed, int threads, ProgressLines reporter, CancellationToken cancellationToken)
     {
         var name = DemoPlan.Name(agent, seed);
-        EvaluationRun.RunAsync(
-            new EvaluationOptions
-            {
-                Model = Path.Combine(DemoFolder.Runs(folder), name),
-                Objectives = plan.Objectives,
-                Agents = ContextPolicies.Parse(agent),
-                Episodes = plan.Episodes,
-                Seed = seed,
-                Out = DemoFolder.Evaluation(folder, name),
-                Resume = true,
-                Threads = threads,
-            },
-            (played, all) => reporter.Tell(
-                CloningShare + TrainingShare + ((1 - CloningShare - TrainingShare) * played / all), $"evaluating, {played} of {all} episodes"),
-            reporter.Note, cancellationToken).GetAwaiter().GetResult();
+        var run = Path.Combine(DemoFolder.Runs(folder), name);
+        (string Model, string Out, double Temperature)[] evaluations = plan.Environment == DemoEnvironment.Worlds ? [(run, name, 0)] :
+        [
+            .. EnvironmentDemo.Moments.SelectMany(moment => EnvironmentDemo.Decodings.Select(decoding => (
+                moment == "before" ? Path.Combine(run, "checkpoints", "step-0") : run, EnvironmentDemo.Evaluation(name, moment, decoding.Name),
+                decoding.Temperature))),
+        ];
+        for (var i = 0; i < evaluations.Length; i++)
+        {
+            var (model, output, temperature) = evaluations[i];
+            var before = i;
+            EvaluationRun.RunAsync(
+                new EvaluationOptions
+                {
+                    Model = model,
+                    Objectives = plan.Objectives,
+                    Agents = ContextPolicies.Parse(agent),
+                    Episodes = plan.Episodes,
+                    Seed = seed,
+                    Temperature = temperature,
+                    Out = DemoFolder.Evaluation(folder, output),
+                    Resume = true,
+                    Threads = threads,
+                },
+                (played, all) => reporter.Tell(
+                    CloningShare + TrainingShare + ((1 - CloningShare - TrainingShare) * (((double)played / all) + before) / evaluations.Length),
+                    $"evaluating, {played + (all * before)} of {all * evaluations.Length} episodes"),
+                reporter.Note, cancellationToken).GetAwaiter().GetResult();
+        }
     }
 
     private static void WaitForEnd(CancellationTokenSource stop)

@@ -1,6 +1,7 @@
 // Keeps: the two agents differ in what of an episode they see and in the layout that follows from it, and in nothing else: shape,
 // initialisation, tasks, seeds, expert, steps and rates are the same. The expert restates its memory in every turn for both: an agent that
 // keeps everything could do without, but learns its task faster so (docs/results.md), and a baseline should be as strong as it can be made.
+using System.Text.Json.Serialization;
 using Mem1.Actors;
 using Mem1.Cli.Configuration;
 using Mem1.Environments.Worlds;
@@ -13,10 +14,16 @@ namespace Mem1.Cli.Demo;
 /// <param name="Objectives">Numbers of objectives to evaluate at, ascending.</param>
 /// <param name="Episodes">Held-out episodes of each agent, seed and number of objectives.</param>
 /// <param name="Quick">Everything at the smallest size: shows that it works, not what it reaches.</param>
-internal sealed record DemoPlan(IReadOnlyList<ulong> Seeds, IReadOnlyList<int> Objectives, int Episodes, bool Quick)
+/// <param name="Environment">What is played.</param>
+internal sealed record DemoPlan(
+    IReadOnlyList<ulong> Seeds, IReadOnlyList<int> Objectives, int Episodes, bool Quick, DemoEnvironment Environment = DemoEnvironment.Worlds)
 {
     /// <summary>The agents, by the names that <c>mem1 eval</c> has for them.</summary>
     public static IReadOnlyList<string> Agents { get; } = ["mem1", "full"];
+
+    /// <summary>Those that are trained: both in the worlds, elsewhere the one with constant memory.</summary>
+    [JsonIgnore]
+    public IReadOnlyList<string> Trained => Environment == DemoEnvironment.Worlds ? Agents : ["mem1"];
 
     // An observation of ten documents with five facts each has 212 words: as in the paper's tasks most of a turn is what was found, not
     // what was said.
@@ -35,6 +42,7 @@ internal sealed record DemoPlan(IReadOnlyList<ulong> Seeds, IReadOnlyList<int> O
     /// <param name="threads">That decode.</param>
     public RunConfig Training(string agent, ulong seed, int threads)
     {
+        if (Environment != DemoEnvironment.Worlds) return EnvironmentDemo.Training(this, Name(agent, seed), seed, threads);
         var full = agent == "full";
         var config = new RunConfig
         {

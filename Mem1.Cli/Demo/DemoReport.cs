@@ -68,12 +68,7 @@ internal sealed record DemoReport(
                     agent, plan.Seeds[s], n, own.Where(r => r.Objectives == n).Average(r => r.ExactMatch.Average()))));
                 // One sequence of episodes over all seeds.
                 rows.AddRange(own.Select(r => r with { Episode = (s * plan.Episodes) + r.Episode }));
-                var curve = Curve(folder, name);
-                var window = Math.Min(RewardWindow, (curve.Count + 1) / 2);
-                var cost = DemoFolder.ReadCost(folder, name);
-                training.Add(new TrainingSummary(
-                    agent, plan.Seeds[s], curve.Take(window).Average(c => c.Y), curve.TakeLast(window).Average(c => c.Y), cost.CpuSeconds,
-                    cost.Seconds));
+                training.Add(Summary(folder, agent, plan.Seeds[s]));
             }
         }
 
@@ -223,7 +218,19 @@ internal sealed record DemoReport(
         return new Estimate(above.Average() / below.Average(), quotients[outside - 1], quotients[^outside]);
     }
 
-    private static List<(double X, double Y)> Curve(string folder, string name)
+    /// <summary>How the training of an agent and seed went.</summary>
+    internal static TrainingSummary Summary(string folder, string agent, ulong seed)
+    {
+        var name = DemoPlan.Name(agent, seed);
+        var curve = Curve(folder, name);
+        var window = Math.Min(RewardWindow, (curve.Count + 1) / 2);
+        var cost = DemoFolder.ReadCost(folder, name);
+        return new TrainingSummary(
+            agent, seed, curve.Take(window).Average(c => c.Y), curve.TakeLast(window).Average(c => c.Y), cost.CpuSeconds, cost.Seconds);
+    }
+
+    /// <summary>Mean reward of every update of a training.</summary>
+    internal static List<(double X, double Y)> Curve(string folder, string name)
     {
         using var run = Cli.Training.RunFolder.Resume(DemoFolder.Runs(folder), name);
         return [.. run.ReadCurve().Select(c => ((double)c.Update, c.Reward))];

@@ -22,7 +22,7 @@ internal sealed class DemoRun(DemoFolder folder, int jobs, Action<string> say)
     private readonly Lock _lock = new();
     private readonly List<Part> _parts =
     [
-        .. folder.Plan.Seeds.SelectMany(s => DemoPlan.Agents.Select(a => new Part(a, s)
+        .. folder.Plan.Seeds.SelectMany(s => folder.Plan.Trained.Select(a => new Part(a, s)
         {
             Progress = DemoFolder.ReadCost(folder.FullPath, DemoPlan.Name(a, s)).Done ? new PartProgress(1, "done") : null,
         })),

@@ -27,7 +27,8 @@ internal sealed record EpisodeNumbers(
     /// <param name="kvBytesPerToken">Of the model, over all layers.</param>
     public static EpisodeNumbers Of(EpisodeRecord row, long kvBytesPerToken)
     {
-        double peak = row.Turns.Max(t => t.ContextTokens + t.GeneratedTokens);
+        // An environment that never came to be left no turn.
+        double peak = row.Turns.Select(t => t.ContextTokens + t.GeneratedTokens).DefaultIfEmpty(row.PromptTokens).Max();
         return new EpisodeNumbers(
             row.ExactMatch.Sum(), row.F1.Sum(), peak, peak - row.PromptTokens,
             row.Turns.Sum(t => ((2.0 * t.ContextTokens) + t.GeneratedTokens) * t.GeneratedTokens / 2),

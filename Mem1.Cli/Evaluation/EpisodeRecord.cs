@@ -38,6 +38,12 @@ internal sealed record EpisodeRecord(
     IReadOnlyList<double> F1, string Answer, IReadOnlyList<IReadOnlyList<string>> GoldenAnswers, int PromptTokens, int Failures,
     double Seconds, IReadOnlyList<TurnRecord> Turns)
 {
+    /// <summary>End of an episode whose environment did not answer by its deadline, however often it was asked.</summary>
+    public const string EnvironmentTimeout = "environment_timeout";
+
+    /// <summary>End of an episode whose environment threw, however often it was asked.</summary>
+    public const string EnvironmentError = "environment_error";
+
     private static readonly JsonSerializerOptions Json = new()
     {
         PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
@@ -45,6 +51,18 @@ internal sealed record EpisodeRecord(
         RespectRequiredConstructorParameters = true,
         RespectNullableAnnotations = true,
     };
+
+    /// <summary>How the environment failed for good; null where it did not.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public string? Failure { get; init; }
+
+    /// <summary>Calls of the environment that failed and were made again.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)]
+    public int Retries { get; init; }
+
+    /// <summary>Whether the environment ended it, and not what the agent did.</summary>
+    [JsonIgnore]
+    public bool EnvironmentFailed => End is EnvironmentTimeout or EnvironmentError;
 
     /// <summary>What tells episodes of an evaluation apart.</summary>
     [JsonIgnore]

@@ -4,6 +4,7 @@ using System.Security.Cryptography;
 using System.Text;
 using Mem1.Cli.Configuration;
 using Mem1.Cli.Training;
+using Mem1.Environments;
 using Mem1.Learner;
 using Mem1.Model;
 using Mem1.Model.Checkpoints;
@@ -51,6 +52,15 @@ internal sealed record EvaluationOptions
 
     public int Threads { get; init; } = 1;
 
+    /// <summary>With the environment.</summary>
+    public EnvironmentPatience Patience { get; init; } = EnvironmentPatience.Standard;
+
+    /// <summary>Whether to play episodes again that the environment ended; resuming only.</summary>
+    public bool RetryFailed { get; init; }
+
+    /// <summary>Makes an environment's factory another one; for tests.</summary>
+    internal Func<IEnvironmentFactory, IEnvironmentFactory> Around { get; init; } = static f => f;
+
     /// <summary>Episodes at once.</summary>
     public int Batch { get; init; } = 32;
 }
@@ -58,6 +68,9 @@ internal sealed record EvaluationOptions
 /// <summary>Plays the episodes of an evaluation and reports on them.</summary>
 internal static class EvaluationRun
 {
+    // A dead service fails every episode; the report counts them.
+    private const int MostFailuresTold = 5;
+
     // Above it, weights are told apart by name, length and time: reading them only for that would take minutes.
     private const long MaxHashed = 1L << 30;
 
@@ -92,26 +105,38 @@ internal static class EvaluationRun
         using var results = ResultsFolder.Open(options.Out, settings, options.Resume);
         using var model = options.Endpoint is { } endpoint ? new EndpointModel(endpoint, tokenizer) : (IPolicyModel)Engine(folder, tokenizer, options);
         var loop = new AgentLoop(
-            environment.Factory, tokenizer, model, new LoopLimits(context, config.Rollout.MaxObservationTokens, (float)options.Temperature));
+            options.Around(environment.Factory), tokenizer, model,
+            new LoopLimits(context, config.Rollout.MaxObservationTokens, (float)options.Temperature, options.Patience));
         var all = options.Agents
             .SelectMany(a => options.Objectives.SelectMany(n => Enumerable.Range(0, options.Episodes).Select(i => (Agent: a, Objectives: n, Episode: i))))
             .ToArray();
-        var open = all.Where(c => !results.Has(c.Agent.Name, c.Objectives, c.Episode)).ToArray();
+        var open = all.Where(c => results.Find(c.Agent.Name, c.Objectives, c.Episode) is not { } row || (options.RetryFailed && row.EnvironmentFailed))
+            .ToArray();
         if (open.Length < all.Length) say($"{all.Length - open.Length} of {all.Length} episodes are there already");
         var done = all.Length - open.Length;
+        var failed = 0;
         await Parallel.ForEachAsync(
             open, new ParallelOptions { MaxDegreeOfParallelism = options.Batch, CancellationToken = cancellationToken },
             async (c, token) =>
             {
                 var (task, seed) = environment.HeldOutTask(options.Seed, c.Objectives, c.Episode);
-                results.Add(await loop.PlayAsync(
-                    c.Agent, task, seed, environment.ResponseTokens(config.Rollout, c.Objectives), c.Episode, token).ConfigureAwait(false));
+                var row = await loop.PlayAsync(
+                    c.Agent, task, seed, environment.ResponseTokens(config.Rollout, c.Objectives), c.Episode, token).ConfigureAwait(false);
+                results.Add(row);
+                if (row.Failure is { } failure && Interlocked.Increment(ref failed) is var n and <= MostFailuresTold)
+                {
+                    say($"{row.Agent}, {row.Objectives} objective{(row.Objectives == 1 ? "" : "s")}, episode {row.Episode}: {failure.TrimEnd('.')}. "
+                        + $"It counts as wrong.{(n == MostFailuresTold ? " Further failures are in results.jsonl and in the report." : "")}");
+                }
+
                 progress(Interlocked.Increment(ref done), all.Length);
             }).ConfigureAwait(false);
         string[] names = [.. options.Agents.Select(a => a.Name)];
         results.Finish(names);
         var report = EvaluationReport.Of(settings, options.Agents, options.Objectives, options.Episodes, results.Rows, options.Legacy);
         ReportFiles.Write(report, results.FullPath);
+        if (ReportFiles.EnvironmentNote(report) is { } failures)
+            say($"{failures} Play them again with --resume --retry-failed.");
         if (environment.SearchNote() is { } note) say(note);
         return report;
     }
@@ -128,6 +153,8 @@ internal static class EvaluationRun
         if (model == "built-in") return (BuiltIn.Folder, null);
         var path = Directory.Exists(model) || !Directory.Exists(Path.Combine("runs", model)) ? model : Path.Combine("runs", model);
         var config = Path.Combine(path, "config.yaml");
+        if (File.Exists(Path.Combine(path, ModelConfigFile.FileName)) && OwnerOf(path) is { } owner)
+            return (path, ConfigFile.Read(owner, []).Config);
         if (File.Exists(Path.Combine(path, ModelConfigFile.FileName)) || !File.Exists(config))
         {
             return Directory.Exists(path) ? (path, null)
@@ -137,6 +164,15 @@ internal static class EvaluationRun
         var newest = TrainingCheckpoint.OpenNewest(Path.Combine(path, "checkpoints"), say)
             ?? throw new UserErrorException($"the run {path} has no checkpoint yet.");
         return (newest, ConfigFile.Read(config, []).Config);
+    }
+
+    /// <summary>The config of the run that a checkpoint lies in (RUN/checkpoints/step-N); null for one that lies elsewhere.</summary>
+    private static string? OwnerOf(string checkpoint)
+    {
+        var folder = Path.GetDirectoryName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(checkpoint)));
+        if (folder is null || Path.GetFileName(folder) != "checkpoints") return null;
+        var config = Path.Combine(Path.GetDirectoryName(folder)!, "config.yaml");
+        return File.Exists(config) ? config : null;
     }
 
     private static RunConfig Config(EvaluationOptions options, string folder, RunConfig? run, DecoderConfig shape)

@@ -60,14 +60,29 @@ internal static class ReportFiles
         var table = new Table().Border(TableBorder.Simple).AddColumn("agent").AddColumn(new TableColumn("objectives").RightAligned());
         var shown = s_columns.Where(c => s_terminal.Contains(c.Name)).ToArray();
         foreach (var (name, _, _) in shown) table.AddColumn(new TableColumn(name).RightAligned());
+        // A column of noughts would only take room.
+        var failed = report.Cells.Any(c => c.EnvironmentEnded > 0);
+        if (failed) table.AddColumn(new TableColumn("env failed").RightAligned());
         foreach (var cell in report.Cells)
         {
+            string[] ended = failed ? [$"{cell.EnvironmentEnded.ToString(CultureInfo.InvariantCulture)} of {cell.All.Episodes}"] : [];
             table.AddRow([
                 Markup.Escape(cell.Agent), cell.Objectives.ToString(CultureInfo.InvariantCulture),
-                .. shown.Select(c => c.Of(cell.All).Mean.ToString(c.Format, CultureInfo.InvariantCulture))]);
+                .. shown.Select(c => c.Of(cell.All).Mean.ToString(c.Format, CultureInfo.InvariantCulture)), .. ended]);
         }
 
         console.Write(table);
+    }
+
+    /// <summary>What is to be said of episodes that the environment ended; null when there are none.</summary>
+    public static string? EnvironmentNote(EvaluationReport report)
+    {
+        var failed = report.Cells.Where(c => c.EnvironmentEnded > 0).ToArray();
+        if (failed.Length == 0) return null;
+        var cells = failed.Select(c => string.Create(
+            CultureInfo.InvariantCulture, $"{c.EnvironmentEnded} of {c.All.Episodes} of {c.Agent} at {c.Objectives}"));
+        return $"The environment ended episodes by failing ({string.Join(", ", cells)}): they are in every mean, as wrong, with the tokens "
+            + "they took until then, so those cells say less about the agent than about the environment.";
     }
 
     private static string Markdown(EvaluationReport report)
@@ -107,6 +122,18 @@ internal static class ReportFiles
             Line(string.Create(
                 CultureInfo.InvariantCulture,
                 $"| {c.Agent} | {c.Objectives} |{string.Concat(ends.Select(e => $" {c.Ends.GetValueOrDefault(e)} |"))} {c.EnvironmentFailures} |"));
+        }
+
+        if (report.Cells.Sum(c => c.EnvironmentRetries) is > 0 and var retries)
+        {
+            Line("");
+            Line(string.Create(CultureInfo.InvariantCulture, $"Calls of the environment that failed and were made again: {retries}."));
+        }
+
+        if (EnvironmentNote(report) is { } note)
+        {
+            Line("");
+            Line($"**{note}**");
         }
 
         if (report.Cells.Any(c => c.Legacy is not null)) Legacy();

@@ -66,13 +66,13 @@ internal sealed class ResultsFolder : IDisposable
         }
     }
 
-    /// <summary>Whether an episode is there.</summary>
-    public bool Has(string agent, int objectives, int episode)
+    /// <summary>The row of an episode; null when it is not there.</summary>
+    public EpisodeRecord? Find(string agent, int objectives, int episode)
     {
-        lock (_writing) return _rows.ContainsKey((agent, objectives, episode));
+        lock (_writing) return _rows.GetValueOrDefault((agent, objectives, episode));
     }
 
-    /// <summary>Adds a row. Thread-safe.</summary>
+    /// <summary>Adds a row, or puts it in the place of an older one of the same episode. Thread-safe.</summary>
     public void Add(EpisodeRecord row)
     {
         var line = Encoding.UTF8.GetBytes(row.ToJson() + "\n");
@@ -80,7 +80,7 @@ internal sealed class ResultsFolder : IDisposable
         {
             _append!.Write(line);
             _append.Flush(flushToDisk: true);
-            _rows.Add(row.Key, row);
+            _rows[row.Key] = row; // of two lines the later counts, here and when the file is read
         }
     }
 

@@ -56,7 +56,7 @@ internal static class ShopSet
     public static ShopGoals OpenGoals(ShopSection shop, Action<int>? progress = null)
     {
         var catalogue = string.IsNullOrEmpty(shop.Products)
-            ? GeneratedShop.Create(shop.CatalogueSeed, shop.ProductsPerKind)
+            ? GeneratedShop.Create(shop.CatalogueSeed, shop.ProductsPerKind, shop.Kinds)
             : ShopCatalogue.Load(
                 new ShopFilePaths
                 {

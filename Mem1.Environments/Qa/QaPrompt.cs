@@ -18,6 +18,20 @@ internal static class QaPrompt
         int count = task.Objectives.Count;
         bool one = count == 1;
         var text = new StringBuilder();
+        if (options.Guide)
+            AppendGuide(text, count, options, source, open);
+        text.Append(one ? "Question: " : "Questions:\n");
+        for (int k = 0; k < count; k++)
+        {
+            string question = AgentText.Neutralize(task.Objectives[k].Question);
+            text.Append(one ? $"{question}\n" : $"{k + 1}. {question}\n");
+        }
+        return text.ToString();
+    }
+
+    private static void AppendGuide(StringBuilder text, int count, RetrievalQaOptions options, string source, bool open)
+    {
+        bool one = count == 1;
         text.Append(one
             ? $"Find the answer to a question by searching {source} over several turns.\n\n"
             : $"Find the answers to {count} questions by searching {source} over several turns, then give all answers "
@@ -44,12 +58,6 @@ internal static class QaPrompt
         text.Append("\nAlways think before you search or answer, and never write more than one action in a turn.\n");
         if (options.MaxTurns(count) == 1)
             text.Append("You have only one turn: answer in it.\n");
-        text.Append(one ? "\nQuestion: " : "\nQuestions:\n");
-        for (int k = 0; k < count; k++)
-        {
-            string question = AgentText.Neutralize(task.Objectives[k].Question);
-            text.Append(one ? $"{question}\n" : $"{k + 1}. {question}\n");
-        }
-        return text.ToString();
+        text.Append('\n');
     }
 }

@@ -24,6 +24,12 @@ public sealed record RetrievalQaOptions
     /// <summary>Opens the last observation, after which the agent must answer.</summary>
     public string LastTurnHint { get; init; } = "[HINT]You have 1 turn left. You must answer the question in the next turn.[/HINT]";
 
+    /// <summary>
+    /// Whether the prompt explains the task and its format. A small agent that was cloned in the format needs the questions alone, and its
+    /// context is that much shorter.
+    /// </summary>
+    public bool Guide { get; init; } = true;
+
     /// <summary>What exact matches pay.</summary>
     public RewardOptions Reward { get; init; } = new();
 

@@ -9,6 +9,9 @@ namespace Mem1.Environments.WebShop;
 /// <summary>A made-up catalogue, so that the shop runs without any download.</summary>
 public static class GeneratedShop
 {
+    /// <summary>Kinds of products there are: fifteen, from sneakers to nuts.</summary>
+    public const int Kinds = 15;
+
     // Keeps the catalogue's stream apart from others with the same seed.
     private const ulong Purpose = 0x73686f70;
 
@@ -113,16 +116,19 @@ public static class GeneratedShop
 
     /// <summary>Makes a catalogue.</summary>
     /// <param name="seed">Seed of everything random in it.</param>
-    /// <param name="productsPerKind">How many products of each of the 15 kinds; about half have an instruction.</param>
-    public static ShopCatalogue Create(ulong seed = 1, int productsPerKind = 40)
+    /// <param name="productsPerKind">How many products of each kind; about half have an instruction.</param>
+    /// <param name="kinds">How many kinds of products; at most <see cref="Kinds"/>.</param>
+    public static ShopCatalogue Create(ulong seed = 1, int productsPerKind = 40, int kinds = Kinds)
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(productsPerKind);
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(kinds);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(kinds, Kinds);
         var random = new SeededRandom(Purpose, seed);
         var records = new List<ShopRecord>();
         var attributes = new Dictionary<string, ShopAttributes>(StringComparer.Ordinal);
         var wishes = new Dictionary<string, IReadOnlyList<ShopWish>>(StringComparer.Ordinal);
         var nouns = new Dictionary<string, IReadOnlyList<string>>(StringComparer.Ordinal);
-        for (int k = 0; k < s_kinds.Length; k++)
+        for (int k = 0; k < kinds; k++)
         {
             for (int i = 0; i < productsPerKind; i++)
                 records.Add(Product($"M1{(char)('A' + k)}{i:0000}", s_kinds[k], random, attributes, wishes, nouns));

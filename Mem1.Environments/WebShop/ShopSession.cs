@@ -19,15 +19,15 @@ internal enum ShopPage
 /// <param name="ShowAttributes">Whether item pages offer the attributes page.</param>
 /// <param name="Shortcuts">Whether queries that begin with &lt;r>, &lt;c>, &lt;q> or &lt;a> bypass the search engine.</param>
 /// <param name="Ratio">Which similarity the reward's fuzzy score rests on.</param>
-internal sealed record ShopRules(bool ShowAttributes = false, bool Shortcuts = false, FuzzyRatio Ratio = FuzzyRatio.Subsequence);
+/// <param name="ProductsPerPage">Products on a page of results; the original's number is the default.</param>
+internal sealed record ShopRules(
+    bool ShowAttributes = false, bool Shortcuts = false, FuzzyRatio Ratio = FuzzyRatio.Subsequence, int ProductsPerPage = 10);
 
 /// <summary>One visitor of the shop: WebShop's state machine (Yao et al. 2022). Not thread-safe.</summary>
 internal sealed class ShopSession
 {
-    public const int ProductsPerPage = 10;
-
-    // Hits beyond these are not shown at all.
-    private const int MostHits = 50;
+    /// <summary>Hits beyond these are not shown at all.</summary>
+    public const int MostHits = 50;
 
     private const string BackToSearch = "back to search";
     private const string Previous = "< prev";
@@ -86,8 +86,8 @@ internal sealed class ShopSession
     public ShopProduct Product => _goals.Catalogue.Products[_product];
 
     /// <summary>The products on the open page of results.</summary>
-    public IEnumerable<ShopProduct> Shown => _hits.Skip((ResultsPage - 1) * ProductsPerPage).Take(ProductsPerPage)
-        .Select(i => _goals.Catalogue.Products[i]);
+    public IEnumerable<ShopProduct> Shown => _hits.Skip((ResultsPage - 1) * _rules.ProductsPerPage)
+        .Take(_rules.ProductsPerPage).Select(i => _goals.Catalogue.Products[i]);
 
     public bool HasSearchBar => Page == ShopPage.Search;
 

@@ -70,7 +70,7 @@ internal sealed class WebShopEnvironment : IEnvironment
     }
 
     // Made when asked for: kept, it would be most of an episode's memory.
-    public string Prompt => WebShopText.Prompt(_session.Goal);
+    public string Prompt => WebShopText.Prompt(_session.Goal, _options);
 
     public int MaxTurns => _options.MaxTurns;
 

@@ -29,6 +29,15 @@ public sealed record WebShopOptions
     /// </summary>
     public bool Shortcuts { get; init; }
 
+    /// <summary>
+    /// Whether the prompt explains the shop and the format. A small agent that was cloned in the format needs the instruction alone, and its
+    /// context is that much shorter.
+    /// </summary>
+    public bool Guide { get; init; } = true;
+
+    /// <summary>Products on a page of results; the original's shop shows 10.</summary>
+    public int ProductsPerPage { get; init; } = 10;
+
     /// <summary>Whether an observation lists the actions that are possible.</summary>
     public bool ListActions { get; init; } = true;
 
@@ -48,6 +57,9 @@ public sealed record WebShopOptions
     public IReadOnlyList<string> Validate() => new Checks()
         .AtLeast("webshop.max_turns", MaxTurns, 1)
         .Require(
+            ProductsPerPage is >= 1 and <= ShopSession.MostHits,
+            $"webshop.products_per_page is {ProductsPerPage} but must lie between 1 and {ShopSession.MostHits}, the most a search lists")
+        .Require(
             double.IsFinite(InvalidFormatReward) && InvalidFormatReward <= 0,
             $"webshop.invalid_format_reward is {InvalidFormatReward} but must be 0 or less, or a broken format would pay")
         .Require(Enum.IsDefined(Observation), $"webshop.observation is {Observation} but must be text or text_rich")
@@ -59,5 +71,5 @@ public sealed record WebShopOptions
             "webshop.turns_left_hint does not contain {0}, the place of the number of turns left")
         .Problems;
 
-    internal ShopRules Rules => new(ShowAttributes, Shortcuts, Ratio);
+    internal ShopRules Rules => new(ShowAttributes, Shortcuts, Ratio, ProductsPerPage);
 }

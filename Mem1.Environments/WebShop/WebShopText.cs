@@ -73,7 +73,9 @@ internal static class WebShopText
         $"{AgentText.Neutralize("Instruction: " + goal.Instruction)}\nAvailable actions: {AnySearch}";
 
     /// <summary>The prompt of an episode.</summary>
-    public static string Prompt(ShopGoal goal) => Guide + FirstState(goal);
+    public static string Prompt(ShopGoal goal, WebShopOptions options) => !options.Guide ? FirstState(goal)
+        : options.ProductsPerPage == 10 ? Guide + FirstState(goal)
+        : Guide.Replace("ten per page", $"{options.ProductsPerPage} per page", StringComparison.Ordinal) + FirstState(goal);
 
     // One string for all episodes; only the goal differs.
     private const string Guide =

@@ -1,0 +1,117 @@
+// Keeps: held-out tasks are never trained on; what is smaller than in the environments' defaults is size alone (a small shop and web, short
+// pages, prompts without their guide): rules, actions, parsing, scores and the learning algorithm are those of any run.
+using System.Text.Json.Serialization;
+using Mem1.Cli.Configuration;
+using Mem1.Environments.Qa;
+using Mem1.Environments.WebShop;
+using Mem1.Learner;
+
+namespace Mem1.Cli.Demo;
+
+/// <summary>What a demonstration plays.</summary>
+[JsonConverter(typeof(JsonStringEnumConverter<DemoEnvironment>))]
+internal enum DemoEnvironment
+{
+    /// <summary>Made-up worlds: constant memory against full context.</summary>
+    Worlds,
+    /// <summary>A small made-up shop: an agent before and after PPO.</summary>
+    Webshop,
+    /// <summary>A small local web: an agent before and after PPO.</summary>
+    Web,
+}
+
+/// <summary>The demonstrations of one agent that PPO improves: cloned from an expert who errs, then trained, measured before and after.</summary>
+internal static class EnvironmentDemo
+{
+    /// <summary>When a model is measured.</summary>
+    public static IReadOnlyList<string> Moments { get; } = ["before", "after"];
+
+    /// <summary>How actions are drawn: as in training, at temperature 1, and greedily.</summary>
+    public static IReadOnlyList<(string Name, double Temperature)> Decodings { get; } = [("sampled", 1), ("greedy", 0)];
+
+    /// <summary>The plan of a command line.</summary>
+    public static DemoPlan Plan(DemoEnvironment environment, IReadOnlyList<ulong> seeds, int? episodes, bool quick) => new(
+        seeds, environment == DemoEnvironment.Web ? [1, 2] : [1], episodes ?? (quick ? 2 : 128), quick, environment);
+
+    /// <summary>Folder name of an evaluation.</summary>
+    public static string Evaluation(string run, string moment, string decoding) => $"{run}-{moment}-{decoding}";
+
+    /// <summary>How the agent is trained.</summary>
+    /// <param name="plan">Not of the worlds.</param>
+    /// <param name="name">Of the run.</param>
+    /// <param name="seed">Of the run.</param>
+    /// <param name="threads">That decode.</param>
+    public static RunConfig Training(DemoPlan plan, string name, ulong seed, int threads)
+    {
+        var config = plan.Environment == DemoEnvironment.Web ? Web() : Webshop();
+        config = config with
+        {
+            Name = name,
+            Seed = seed,
+            Rollout = config.Rollout with { Threads = threads },
+            Evaluation = new EvaluationConfig { Episodes = 0 },
+            // The clone, step 0, is measured when all is done.
+            Checkpoint = new CheckpointConfig { Every = 10, Keep = 100, KeepBest = 0, CloningEvery = 250 },
+        };
+        return !plan.Quick ? config : config with
+        {
+            Updates = 2,
+            Rollout = config.Rollout with { EpisodesPerUpdate = 4, MaxEpisodes = 4 },
+            Cloning = config.Cloning with { Steps = 10, WarmupSteps = 2, BatchTurns = 4 },
+            Ppo = config.Ppo with { MiniBatches = 2, WarmupUpdates = 1 },
+        };
+    }
+
+    private static RunConfig Web()
+    {
+        var defaults = new WebSection();
+        return new RunConfig
+        {
+            Updates = 40,
+            Environment = new EnvironmentConfig
+            {
+                Kind = EnvironmentKind.Web,
+                MinObjectives = 1,
+                MaxObjectives = 2,
+                HeldOutFraction = 0.25,
+                Web = defaults with { Qa = defaults.Qa with { Documents = 2, Guide = false } },
+                RetrievalExpert = new RetrievalQaExpertOptions
+                {
+                    AnswersEarly = 0.2,
+                    CopiesWrongWords = 0.1,
+                    WritesUnknown = 0.2,
+                    SearchesTooLittle = 0.15,
+                },
+            },
+            Model = new ModelSection { From = "new", VocabularySize = 512, MaxPositions = 1024 },
+            Rollout = new RolloutConfig { EpisodesPerUpdate = 64, MaxEpisodes = 64, MaxObservationTokens = 400, MaxNewTokens = 160 },
+            Cloning = new CloningOptions { Steps = 1200, LearningRate = 4e-3, MicroBatchTokens = 4096 },
+            Ppo = new PpoOptions { WarmupUpdates = 5, DecayUpdates = 50, MicroBatchTokens = 4096 },
+        };
+    }
+
+    private static RunConfig Webshop() => new()
+    {
+        Updates = 40,
+        Environment = new EnvironmentConfig
+        {
+            Kind = EnvironmentKind.Webshop,
+            MaxObjectives = 1,
+            Shop = new ShopSection { Kinds = 6, ProductsPerKind = 12 },
+            Webshop = new WebShopOptions { Guide = false, ProductsPerPage = 4, MaxTurns = 8 },
+            WebshopExpert = new WebShopExpertOptions
+            {
+                SearchesVaguely = 0.1,
+                TakesAnother = 0.25,
+                ForgetsOption = 0.3,
+                ChoosesWrongValue = 0.15,
+                ReadsDescription = 0.1,
+                Pages = 2,
+            },
+        },
+        Model = new ModelSection { From = "new", VocabularySize = 1024, MaxPositions = 1024 },
+        Rollout = new RolloutConfig { EpisodesPerUpdate = 32, MaxEpisodes = 32, MaxObservationTokens = 400, MaxNewTokens = 160 },
+        Cloning = new CloningOptions { Steps = 1000, BatchTurns = 24, LearningRate = 4e-3, MicroBatchTokens = 4096 },
+        Ppo = new PpoOptions { WarmupUpdates = 5, DecayUpdates = 50, MicroBatchTokens = 4096 },
+    };
+}
