@@ -71,15 +71,15 @@ internal static class DemoCommand
             var resuming = parse.GetValue(resume);
             if (resuming && (parse.GetValue(quick) || parse.GetValue(episodes) is not null || parse.GetResult(seeds) is { Implicit: false }))
                 throw new UserErrorException("--resume goes on with the folder's own plan, so --seeds, --episodes and --quick do not go with it.");
-            var (chosen, held) = (Seeds(parse.GetValue(seeds)!), Positive(parse.GetValue(episodes), "--episodes"));
+            var (chosen, most) = (Seeds(parse.GetValue(seeds)!), Positive(parse.GetValue(episodes), "--episodes"));
             var plan = resuming ? null
-                : kind == DemoEnvironment.Worlds ? DemoPlan.Of(chosen, held, parse.GetValue(quick))
-                : EnvironmentDemo.Plan(kind, chosen, held, parse.GetValue(quick));
+                : kind == DemoEnvironment.Worlds ? DemoPlan.Of(chosen, most, parse.GetValue(quick))
+                : EnvironmentDemo.Plan(kind, chosen, most, parse.GetValue(quick));
             using var folder = DemoFolder.Open(path, plan);
             if (parse.GetResult(environment) is { Implicit: false } && folder.Plan.Environment != kind)
             {
-                throw new UserErrorException(
-                    $"--environment is {kind.ToString().ToLowerInvariant()}, but {path} holds a demonstration in {folder.Plan.Environment.ToString().ToLowerInvariant()}.");
+                var (asked, held) = (kind.ToString().ToLowerInvariant(), folder.Plan.Environment.ToString().ToLowerInvariant());
+                throw new UserErrorException($"--environment is {asked}, but {path} holds a demonstration in {held}: choose another --out.");
             }
 
             var atOnce = Positive(parse.GetValue(jobs), "--jobs")

@@ -20,7 +20,7 @@ internal enum DemoEnvironment
     Web,
 }
 
-/// <summary>The demonstrations of one agent that PPO improves: cloned from an expert who errs, then trained, measured before and after.</summary>
+/// <summary>The demonstrations of one agent: cloned from an expert who errs, then trained by PPO, and measured before and after.</summary>
 internal static class EnvironmentDemo
 {
     /// <summary>When a model is measured.</summary>

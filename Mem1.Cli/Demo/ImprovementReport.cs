@@ -60,14 +60,18 @@ internal sealed record ImprovementReport(
                 {
                     var own = At(moment).Select(p => p.Row).ToArray();
                     rows.Add(new ImprovementRow(
-                        decoding, n, moment, own.Length, Estimate.Of([.. own.Select(r => r.Reward)], draws), Estimate.Of([.. own.Select(Right)], draws),
-                        own.Average(r => r.Turns.Count), own.Average(r => EpisodeNumbers.Of(r, 0).Peak),
-                        new SortedDictionary<string, int>(own.GroupBy(r => r.End).ToDictionary(g => g.Key, g => g.Count()), StringComparer.Ordinal)));
+                        decoding, n, moment, own.Length, Estimate.Of([.. own.Select(r => r.Reward)], draws),
+                        Estimate.Of([.. own.Select(Right)], draws), own.Average(r => r.Turns.Count),
+                        own.Average(r => EpisodeNumbers.Of(r, 0).Peak), Ends(own)));
                 }
 
                 var pairs = At("before").Zip(At("after")).ToArray();
-                if (pairs.FirstOrDefault(p => (p.First.Seed, p.First.Row.TaskId) != (p.Second.Seed, p.Second.Row.TaskId)) is { First.Row: not null } odd)
-                    throw new InvalidOperationException($"Task {odd.First.Row.TaskId} before PPO stands beside {odd.Second.Row.TaskId} after it.");
+                foreach (var ((seed, one), (other, two)) in pairs)
+                {
+                    if ((seed, one.TaskId) != (other, two.TaskId))
+                        throw new InvalidOperationException($"Task {one.TaskId} before PPO stands beside {two.TaskId} after it.");
+                }
+
                 gains.Add(new Gain(
                     decoding, n, Estimate.Of([.. pairs.Select(p => p.Second.Row.Reward - p.First.Row.Reward)], draws),
                     Estimate.Of([.. pairs.Select(p => Right(p.Second.Row) - Right(p.First.Row))], draws)));
@@ -125,7 +129,11 @@ internal sealed record ImprovementReport(
 
     private string Success => Plan.Environment == DemoEnvironment.Webshop ? "purchases of full reward" : "exact match";
 
-    private string Shown(Gain gain) => $"Actions {gain.Decoding}{(Plan.Objectives.Count == 1 ? "" : $", {gain.Objectives} objective{(gain.Objectives == 1 ? "" : "s")}")}";
+    private string Shown(Gain gain) => Plan.Objectives.Count == 1 ? $"Actions {gain.Decoding}"
+        : $"Actions {gain.Decoding}, {gain.Objectives} objective{(gain.Objectives == 1 ? "" : "s")}";
+
+    private static SortedDictionary<string, int> Ends(IEnumerable<EpisodeRecord> rows) =>
+        new(rows.GroupBy(r => r.End).ToDictionary(g => g.Key, g => g.Count()), StringComparer.Ordinal);
 
     private static double Right(EpisodeRecord row) => row.ExactMatch.Average();
 
@@ -135,9 +143,9 @@ internal sealed record ImprovementReport(
         static string Interval(Estimate e) => $"{Number(e.Low, "0.000")} to {Number(e.High, "0.000")}";
         return
         [
-            row.Decoding, Number(row.Objectives, "0"), $"{row.Moment} PPO", Number(row.Episodes, "0"), Number(row.Reward.Mean, "0.000"), Interval(row.Reward),
-            Number(row.ExactMatch.Mean, "0.000"), Interval(row.ExactMatch), Number(row.Turns, "0.0"), Number(row.PeakTokens, "0"),
-            Number(row.Episodes - row.Ends.GetValueOrDefault("answered"), "0"),
+            row.Decoding, Number(row.Objectives, "0"), $"{row.Moment} PPO", Number(row.Episodes, "0"), Number(row.Reward.Mean, "0.000"),
+            Interval(row.Reward), Number(row.ExactMatch.Mean, "0.000"), Interval(row.ExactMatch), Number(row.Turns, "0.0"),
+            Number(row.PeakTokens, "0"), Number(row.Episodes - row.Ends.GetValueOrDefault("answered"), "0"),
         ];
     }
 
@@ -148,8 +156,9 @@ internal sealed record ImprovementReport(
         var shop = Plan.Environment == DemoEnvironment.Webshop;
         Line(shop ? "# WebShop: an agent before and after PPO" : "# Web QA: an agent before and after PPO");
         Line("");
-        Line($"A small agent with constant memory, cloned from an expert who errs on purpose and then trained by PPO in {(shop ? "a made-up shop" : "a local web")}.");
-        Line($"Held-out tasks, the same before and after; {Plan.Episodes} of each number of objectives for each of the seeds {string.Join(", ", Plan.Seeds)}.");
+        Line($"A small agent with constant memory in {(shop ? "a made-up shop" : "a local web")}, cloned from an expert who errs on purpose and then");
+        Line($"trained by PPO. Held-out tasks, the same before and after: {Plan.Episodes} of each number of objectives for each seed");
+        Line($"({string.Join(", ", Plan.Seeds)}).");
         Line("Intervals: 95 %, percentile bootstrap over the episodes of all seeds, gains in pairs of one task. Sampled actions are drawn at");
         Line($"temperature 1, as in training. Right: {(shop ? "purchases of full reward" : "share of objectives answered exactly")}.");
         if (Plan.Quick) Line("**Made with --quick: it shows that everything works, not what is reached.**");

@@ -69,12 +69,13 @@ internal sealed record LegacyMeans(Estimate EmCount, Estimate F1Count, int Token
 /// <param name="Successful">Over those with at least one objective right; null when there are none.</param>
 /// <param name="Ends">Episodes by why they ended.</param>
 /// <param name="EnvironmentFailures">Failures that became observations, in all episodes.</param>
+/// <param name="EnvironmentTold">Episodes with such a failure: their agents were told of it and went on.</param>
 /// <param name="EnvironmentEnded">Episodes that the environment ended by failing: they are in the means, with nothing right.</param>
 /// <param name="EnvironmentRetries">Calls of the environment that failed and were made again.</param>
 /// <param name="Legacy">The original's figures, if asked for.</param>
 internal sealed record Cell(
     string Agent, int Objectives, CellMeans All, CellMeans? Successful, IReadOnlyDictionary<string, int> Ends, int EnvironmentFailures,
-    int EnvironmentEnded, int EnvironmentRetries, LegacyMeans? Legacy);
+    int EnvironmentTold, int EnvironmentEnded, int EnvironmentRetries, LegacyMeans? Legacy);
 
 /// <summary>What was evaluated: with the rows, all that a report says.</summary>
 /// <param name="Model">As on the command line.</param>
@@ -124,7 +125,8 @@ internal sealed record EvaluationReport(
                 cells.Add(new Cell(
                     policy.Name, n, Means(numbers, n, seed), right.Length == 0 ? null : Means(right, n, seed),
                     new SortedDictionary<string, int>(own.GroupBy(r => r.End).ToDictionary(g => g.Key, g => g.Count()), StringComparer.Ordinal),
-                    own.Sum(r => r.Failures), own.Count(r => r.EnvironmentFailed), own.Sum(r => r.Retries), legacy ? Legacy(own, policy.Forgets, seed) : null));
+                    own.Sum(r => r.Failures), own.Count(r => r.Failures > 0), own.Count(r => r.EnvironmentFailed), own.Sum(r => r.Retries),
+                    legacy ? Legacy(own, policy.Forgets, seed) : null));
             }
         }
 

@@ -110,8 +110,8 @@ internal static class EvaluationRun
         var all = options.Agents
             .SelectMany(a => options.Objectives.SelectMany(n => Enumerable.Range(0, options.Episodes).Select(i => (Agent: a, Objectives: n, Episode: i))))
             .ToArray();
-        var open = all.Where(c => results.Find(c.Agent.Name, c.Objectives, c.Episode) is not { } row || (options.RetryFailed && row.EnvironmentFailed))
-            .ToArray();
+        var open = all.Where(c => results.Find(c.Agent.Name, c.Objectives, c.Episode) is not { } row
+            || (options.RetryFailed && row.EnvironmentFailed)).ToArray();
         if (open.Length < all.Length) say($"{all.Length - open.Length} of {all.Length} episodes are there already");
         var done = all.Length - open.Length;
         var failed = 0;
@@ -136,7 +136,7 @@ internal static class EvaluationRun
         var report = EvaluationReport.Of(settings, options.Agents, options.Objectives, options.Episodes, results.Rows, options.Legacy);
         ReportFiles.Write(report, results.FullPath);
         if (ReportFiles.EnvironmentNote(report) is { } failures)
-            say($"{failures} Play them again with --resume --retry-failed.");
+            say(failures);
         if (environment.SearchNote() is { } note) say(note);
         return report;
     }

@@ -74,15 +74,25 @@ internal static class ReportFiles
         console.Write(table);
     }
 
-    /// <summary>What is to be said of episodes that the environment ended; null when there are none.</summary>
+    /// <summary>What is to be said of an environment that failed; null when it did not.</summary>
     public static string? EnvironmentNote(EvaluationReport report)
     {
-        var failed = report.Cells.Where(c => c.EnvironmentEnded > 0).ToArray();
-        if (failed.Length == 0) return null;
-        var cells = failed.Select(c => string.Create(
-            CultureInfo.InvariantCulture, $"{c.EnvironmentEnded} of {c.All.Episodes} of {c.Agent} at {c.Objectives}"));
-        return $"The environment ended episodes by failing ({string.Join(", ", cells)}): they are in every mean, as wrong, with the tokens "
-            + "they took until then, so those cells say less about the agent than about the environment.";
+        string Cells(Func<Cell, int> of) => string.Join(", ", report.Cells.Where(c => of(c) > 0).Select(c => string.Create(
+            CultureInfo.InvariantCulture, $"{of(c)} of {c.All.Episodes} of {c.Agent} at {c.Objectives}")));
+        var (ended, told) = (Cells(c => c.EnvironmentEnded), Cells(c => c.EnvironmentTold));
+        string[] notes =
+        [
+            .. ended.Length == 0 ? Array.Empty<string>() :
+            [
+                $"The environment ended episodes by failing ({ended}): they are in every mean, as wrong, with the tokens they took until then. "
+                    + "Play them again with --resume --retry-failed.",
+            ],
+            .. told.Length == 0 ? Array.Empty<string>() :
+            [
+                $"In other episodes a failure became an observation and the agent went on ({told}): those are in the means as they ended.",
+            ],
+        ];
+        return notes.Length == 0 ? null : string.Join(' ', notes) + " Such cells say less about the agent than about its environment.";
     }
 
     private static string Markdown(EvaluationReport report)

@@ -75,7 +75,8 @@ internal sealed class WebSet : IDisposable
             HeldOut = heldOut,
             Expert = new WebQaExpert(options, e.RetrievalExpert),
             Learnt = (
-                () => questions.SelectMany(q => q.GoldenAnswers.Prepend(q.Question))
+                // An entry of the expert's memory, too: what joins question and answer becomes a token of its own.
+                () => questions.SelectMany(q => q.GoldenAnswers.Select(a => $"{q.Question}: {a}\n"))
                     .Concat(local?.Pages.Select(p => $"{p.Title}\n{p.Description}\nURL: http://{LocalWeb.Host}{p.Path}\n{p.Details}") ?? []),
                 web.OpenPages ? CorpusTokenizer.TagsWithOpen : CorpusTokenizer.Tags),
             Owned = [this],

@@ -92,6 +92,69 @@ public sealed class DemoTests
     }
 
     [Fact]
+    public void An_agent_of_another_environment_is_measured_before_and_after_ppo_on_the_same_tasks()
+    {
+        using var temp = new TempFolder();
+        var demo = temp["demo"];
+        var outcome = Cli.Run("demo", "--environment", "web", "--quick", "--out", demo, "--seeds", "5").Succeeded();
+        Assert.Contains("before PPO", outcome.Out);
+        Assert.Contains("Actions sampled, 2 objectives: reward", outcome.Out);
+        XDocument.Load(Path.Combine(demo, "training.svg"));
+        Assert.Contains("Made with --quick", File.ReadAllText(Path.Combine(demo, "report.md")));
+        using var report = JsonDocument.Parse(File.ReadAllText(Path.Combine(demo, "report.json")));
+        Assert.Equal(2 * 2 * 2, report.RootElement.GetProperty("rows").GetArrayLength());
+        Assert.All(report.RootElement.GetProperty("gains").EnumerateArray(), gain =>
+        {
+            double Reward(string moment) => report.RootElement.GetProperty("rows").EnumerateArray()
+                .Single(r => r.GetProperty("moment").GetString() == moment
+                    && r.GetProperty("decoding").GetString() == gain.GetProperty("decoding").GetString()
+                    && r.GetProperty("objectives").GetInt32() == gain.GetProperty("objectives").GetInt32())
+                .GetProperty("reward").GetProperty("mean").GetDouble();
+            Assert.Equal(Reward("after") - Reward("before"), gain.GetProperty("reward").GetProperty("mean").GetDouble(), 1e-9);
+        });
+
+        // The clone and what PPO made of it, in the run's own web, on tasks that no update trained on.
+        string PathOf(string evaluation, string file) => Path.Combine(demo, "evaluations", evaluation, file);
+        string[] Tasks(string evaluation) =>
+            [.. Runs.Lines(PathOf(evaluation, "results.jsonl")).Select(r => r.GetProperty("task_id").GetString()!)];
+        Assert.Equal(Tasks("mem1-s5-before-greedy"), Tasks("mem1-s5-after-sampled"));
+        Assert.All(Tasks("mem1-s5-before-greedy"), t => Assert.StartsWith("held-out", t));
+        var settings = File.ReadAllText(PathOf("mem1-s5-before-greedy", "settings.json"));
+        Assert.Contains("step-0", settings);
+        Assert.Contains("\"environment\": \"web-qa\"", settings);
+
+        // What is finished is not done again.
+        var resumed = Cli.Run("demo", "--out", demo, "--resume").Succeeded();
+        Assert.Contains("1 of 1 trainings and evaluations are there already", resumed.Error);
+        Refusals.Refused(["demo", "--environment", "webshop", "--out", demo, "--resume"], "--environment is webshop", "in web");
+    }
+
+    [Theory]
+    [InlineData("Webshop")]
+    [InlineData("Web")]
+    public void The_demonstrations_of_one_agent_have_sound_configs(string environment)
+    {
+        foreach (var quick in new[] { true, false })
+        {
+            var config = EnvironmentDemo.Plan(Enum.Parse<DemoEnvironment>(environment), [7], null, quick).Training("mem1", 7, 1);
+            Assert.Empty(config.Validate());
+            Assert.Equal(environment, config.Environment.Kind.ToString());
+        }
+    }
+
+    [Fact]
+    public void A_gain_whose_interval_holds_zero_is_called_none()
+    {
+        var plan = EnvironmentDemo.Plan(DemoEnvironment.Webshop, [1], null, quick: false);
+        string Verdict(double low, double mean, double high) => Assert.Single(new ImprovementReport(
+            plan, [], [], [new Gain("greedy", 1, new Evaluation.Estimate(mean, low, high), new Evaluation.Estimate(0, 0, 0))]).Verdicts());
+        Assert.EndsWith("PPO raised the reward.", Verdict(0.01, 0.02, 0.03));
+        Assert.EndsWith("PPO lowered the reward.", Verdict(-0.03, -0.02, -0.01));
+        Assert.Contains("includes zero", Verdict(-0.01, 0.02, 0.03));
+        Assert.Contains("reward +0.020 (-0.010 to +0.030)", Verdict(-0.01, 0.02, 0.03));
+    }
+
+    [Fact]
     public void Quotients_and_their_intervals_are_those_of_the_bootstrap()
     {
         Assert.Equal(new Evaluation.Estimate(2, 2, 2), DemoReport.Ratio([4, 4, 4], [2, 2], 1));

@@ -97,6 +97,8 @@ public sealed class RetrievalQaTests
         IEnvironment one = Start(new Retriever(), task: new EnvironmentTask("x", [new Objective("1", "Is <|im_end|> a token?", ["yes"])]));
         Assert.Contains("Question: Is < |im_end|> a token?\n", one.Prompt);
         Assert.DoesNotContain("semicolon", one.Prompt);
+        IEnvironment bare = new RetrievalQaFactory(new Retriever(), s_fast with { Guide = false }).Create(s_task, 1);
+        Assert.Equal("Questions:\n1. What is the capital of France?\n2. Who is married to Beyoncé?\n", bare.Prompt);
         var nine = new EnvironmentTask("9", [.. Enumerable.Range(0, 9).Select(i => new Objective($"{i}", $"q{i}", ["x"]))]);
         Assert.Equal(20, Start(new Retriever(), task: nine).MaxTurns);
         Assert.Equal(1, Start(new Retriever(), new RetrievalQaOptions { TurnsForMany = 1 }, nine).MaxTurns);

@@ -48,6 +48,29 @@ public class GeneratedShopTests
     }
 
     [Fact]
+    public async Task SizesOfShopPagesAndPromptAreChosen()
+    {
+        ShopCatalogue small = GeneratedShop.Create(productsPerKind: 12, kinds: 2);
+        // Two kinds and the eight products of every shop.
+        Assert.InRange(small.Products.Count, 24, 24 + 8);
+        Assert.Equal(GeneratedShop.Create().Texts(), GeneratedShop.Create(kinds: GeneratedShop.Kinds).Texts());
+        Assert.Throws<ArgumentOutOfRangeException>(() => GeneratedShop.Create(kinds: GeneratedShop.Kinds + 1));
+        Assert.Contains("products_per_page", Assert.Single(new WebShopOptions { ProductsPerPage = 51 }.Validate()));
+
+        ShopGoals goals = ShopGoals.Make(small, GoalKind.Synthetic, 42);
+        var task = WebShopTaskSource.Training(goals).Get(0, 1, 1);
+        var options = new WebShopOptions { Guide = false, ProductsPerPage = 3 };
+        await using IEnvironment bare = new WebShopFactory(goals, options).Create(task, 1);
+        await using IEnvironment guided = new WebShopFactory(goals, options with { Guide = true }).Create(task, 1);
+        Assert.StartsWith($"Instruction: {task.Objectives[0].Question}", bare.Prompt);
+        Assert.EndsWith(bare.Prompt, guided.Prompt);
+        Assert.Contains("3 per page", guided.Prompt);
+        TurnResult results = await bare.StepAsync(
+            WebShopText.Response("t", "s", "search[sneakers]"), truncated: false, TestContext.Current.CancellationToken);
+        Assert.Equal(3, results.Observation.Split("click[m1a").Length - 1);
+    }
+
+    [Fact]
     public void DependsOnItsSeedAlone()
     {
         string Text(ulong seed) => string.Join('\n', GeneratedShop.Create(seed, 5).Texts());
