@@ -88,7 +88,7 @@ internal sealed record ImprovementReport(
         var curves = Plan.Seeds.Select(s => new Series($"seed {s}", DemoReport.Curve(folder, DemoPlan.Name("mem1", s)))).ToArray();
         AtomicFile.WriteText(Path.Combine(folder, "training.svg"), LinePlot.Draw(
         [
-            new Panel("Mean reward of sampled training episodes", "update", "reward",
+            new Output.Panel("Mean reward of sampled training episodes", "update", "reward",
                 Math.Min(0, curves.SelectMany(c => c.Points).Min(p => p.Y)), 1, curves),
         ]));
         AtomicFile.WriteText(Path.Combine(folder, "report.md"), Markdown());

@@ -104,11 +104,13 @@ public sealed class RetrievalQaExpert : IExpert
             bool lastTurn = _turn == maxTurns - 1;
             bool early = _answers.Count > 0 && random.Chance(options.AnswersEarly);
             _turn++;
+            // Words stand behind a blank as they do in the observation: without it a byte-level tokenizer cuts them otherwise, and what is to
+            // be copied could not be copied token by token.
             if (solved || lastTurn || early)
-                return $"{Memory()}{AgentText.AnswerStart}{FinalAnswer()}{AgentText.AnswerEnd}";
+                return $"{Memory()}{AgentText.AnswerStart} {FinalAnswer()}{AgentText.AnswerEnd}";
             return _page is not null
-                ? $"{Memory()}{AgentText.OpenStart}{_page}{AgentText.OpenEnd}"
-                : $"{Memory()}{AgentText.SearchStart}{Query()}{AgentText.SearchEnd}";
+                ? $"{Memory()}{AgentText.OpenStart} {_page}{AgentText.OpenEnd}"
+                : $"{Memory()}{AgentText.SearchStart} {Query()}{AgentText.SearchEnd}";
         }
 
         private void Read(string observation)

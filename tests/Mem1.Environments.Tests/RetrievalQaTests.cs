@@ -297,10 +297,10 @@ public sealed class RetrievalQaTests
         Assert.Equal((EpisodeEnd.Answered, 1.0), (last.End, last.Score!.Reward));
         Assert.Equal(
         [
-            "<think>Next: What is the capital of France?</think><search>capital France</search>",
-            "<think>What is the capital of France?: Paris\nNext: Who is married to Beyoncé?</think><search>married Beyoncé</search>",
+            "<think>Next: What is the capital of France?</think><search> capital France</search>",
+            "<think>What is the capital of France?: Paris\nNext: Who is married to Beyoncé?</think><search> married Beyoncé</search>",
             "<think>What is the capital of France?: Paris\nWho is married to Beyoncé?: Jay-Z\nEverything is settled.</think>"
-                + "<answer>Paris; Jay-Z</answer>",
+                + "<answer> Paris; Jay-Z</answer>",
         ], responses);
     }
 

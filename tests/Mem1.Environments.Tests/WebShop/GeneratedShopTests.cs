@@ -66,7 +66,7 @@ public class GeneratedShopTests
         Assert.EndsWith(bare.Prompt, guided.Prompt);
         Assert.Contains("3 per page", guided.Prompt);
         TurnResult results = await bare.StepAsync(
-            WebShopText.Response("t", "s", "search[sneakers]"), truncated: false, TestContext.Current.CancellationToken);
+            WebShopText.Response("t", "s", "search[year]"), truncated: false, TestContext.Current.CancellationToken);
         Assert.Equal(3, results.Observation.Split("click[m1a").Length - 1);
     }
 
