@@ -74,18 +74,18 @@ internal static class EnvironmentDemo
                 MinObjectives = 1,
                 MaxObjectives = 2,
                 HeldOutFraction = 0.25,
-                Web = defaults with { Qa = defaults.Qa with { Documents = 2, Guide = false } },
+                Web = defaults with { Qa = defaults.Qa with { Documents = 1, Guide = false } },
                 RetrievalExpert = new RetrievalQaExpertOptions
                 {
-                    AnswersEarly = 0.2,
-                    CopiesWrongWords = 0.1,
-                    WritesUnknown = 0.2,
-                    SearchesTooLittle = 0.15,
+                    AnswersEarly = 0.25,
+                    CopiesWrongWords = 0.05,
+                    WritesUnknown = 0.25,
+                    SearchesTooLittle = 0.1,
                 },
             },
-            Model = new ModelSection { From = "new", VocabularySize = 512, MaxPositions = 1024 },
+            Model = new ModelSection { From = "new", VocabularySize = 2048, MaxPositions = 1024 },
             Rollout = new RolloutConfig { EpisodesPerUpdate = 64, MaxEpisodes = 64, MaxObservationTokens = 400, MaxNewTokens = 160 },
-            Cloning = new CloningOptions { Steps = 1200, LearningRate = 4e-3, MicroBatchTokens = 4096 },
+            Cloning = new CloningOptions { Steps = 1000, LearningRate = 4e-3, MicroBatchTokens = 4096 },
             Ppo = new PpoOptions { WarmupUpdates = 5, DecayUpdates = 50, MicroBatchTokens = 4096 },
         };
     }

@@ -67,7 +67,7 @@ public class GeneratedShopTests
         Assert.Contains("3 per page", guided.Prompt);
         TurnResult results = await bare.StepAsync(
             WebShopText.Response("t", "s", "search[year]"), truncated: false, TestContext.Current.CancellationToken);
-        Assert.Equal(3, results.Observation.Split("click[m1a").Length - 1);
+        Assert.Equal(3, results.Observation.Split("click[m1").Length - 1);
     }
 
     [Fact]
