@@ -46,7 +46,8 @@ public sealed record ActorSpan(string Kind, int Turn, TimeSpan Ago, TimeSpan Len
 /// <summary>What the actors of one worker say they do. Thread-safe.</summary>
 internal sealed class ActorBoard
 {
-    // What a screen shows of episodes that are over, and failures long enough for a person to come back to them.
+    // What a screen shows of episodes that are over. Those that failed are kept apart: hundreds end well in a second, and a failure has to
+    // stay long enough for a person to come back to it.
     private const int MaxGone = 100;
 
     // Three stretches a turn; longer episodes lose their oldest ones.
@@ -57,13 +58,23 @@ internal sealed class ActorBoard
 
     private readonly Lock _lock = new();
     private readonly Dictionary<string, Entry> _entries = new(StringComparer.Ordinal);
-    private readonly Queue<string> _gone = new();
+    private readonly Queue<string> _gone = new(), _lost = new(); // ended well or handed back; failed
+    private readonly Dictionary<string, TimeSpan> _spent = new(StringComparer.Ordinal);
     private readonly MailCount _nobody = new(); // of actors that are not on the board
 
     // Of one look: ten thousand actors are probed in turn, over seconds.
     private const int MaxProbes = 1000;
 
     private static readonly TimeSpan s_probesApart = TimeSpan.FromSeconds(1);
+
+    /// <summary>Told that an actor has failed, on the thread of its supervisor; must not block.</summary>
+    public event Action? Failing;
+
+    /// <summary>What episodes have spent so far in a state that they have left again: generating, environment or waiting.</summary>
+    public TimeSpan Spent(string state)
+    {
+        lock (_lock) return _spent.GetValueOrDefault(state);
+    }
 
     /// <summary>All actors there are, and the last that have gone.</summary>
     public IReadOnlyList<ActorStatus> Snapshot()
@@ -103,7 +114,7 @@ internal sealed class ActorBoard
         {
             if (!_entries.TryGetValue(name, out var entry)) return;
             var now = Stopwatch.GetTimestamp();
-            entry.Close(now);
+            Close(entry, now);
             (entry.State, entry.Turn, entry.Since) = (state, turn, now);
             if (entry.Spans.Count == MaxSpans) entry.Spans.RemoveAt(0);
             entry.Spans.Add(new Span(state, turn, now));
@@ -129,6 +140,8 @@ internal sealed class ActorBoard
             if (restarts) entry.Restarts++;
             (entry.State, entry.Since) = (restarts ? "restarted" : "failed", Stopwatch.GetTimestamp());
         }
+
+        Failing?.Invoke();
     }
 
     /// <summary>An actor has stopped.</summary>
@@ -138,13 +151,20 @@ internal sealed class ActorBoard
         {
             if (!_entries.TryGetValue(name, out var entry)) return;
             var now = Stopwatch.GetTimestamp();
-            entry.Close(now);
-            if (entry.State != "failed") entry.State = state;
+            Close(entry, now);
+            var failed = entry.State == "failed";
+            if (!failed) entry.State = state;
             entry.Mail.Detach();
             entry.Since = now;
-            _gone.Enqueue(name);
-            if (_gone.Count > MaxGone) _entries.Remove(_gone.Dequeue());
+            var gone = failed ? _lost : _gone;
+            gone.Enqueue(name);
+            if (gone.Count > MaxGone) _entries.Remove(gone.Dequeue());
         }
+    }
+
+    private void Close(Entry entry, long now)
+    {
+        if (entry.Close(now) is var (state, spent)) _spent[state] = _spent.GetValueOrDefault(state) + spent;
     }
 
     private static string Chain(Exception cause)
@@ -167,9 +187,12 @@ internal sealed class ActorBoard
         public string? LastFailure { get; set; }
         public List<Span> Spans { get; } = [];
 
-        public void Close(long now)
+        /// <summary>Ends the stretch under way, if there is one.</summary>
+        public (string Kind, TimeSpan Length)? Close(long now)
         {
-            if (Spans.Count > 0 && Spans[^1].End == 0) Spans[^1].End = now;
+            if (Spans.Count == 0 || Spans[^1].End != 0) return null;
+            Spans[^1].End = now;
+            return (Spans[^1].Kind, Stopwatch.GetElapsedTime(Spans[^1].Start, now));
         }
 
         public ActorStatus Status(string name, long now)

@@ -128,6 +128,7 @@ public sealed class RolloutWorker : IAsyncDisposable
             completion);
 
         cluster?.Report(options.WorkerId, telemetry.Board.Snapshot);
+        if (cluster is not null) telemetry.Board.Failing += cluster.ReportSoon;
         var system = ActorSystem.Create("mem1-rollout", Settings);
         var props = Props.Create(() => new RolloutSupervisor(services));
         var supervisor = system.ActorOf(options.Serial ? props.WithDispatcher(SerialDispatcher) : props, "rollout");

@@ -52,6 +52,7 @@ internal sealed partial class UplinkActor : CountedActor, IWithTimers
     private long? _pulling;
     private long? _swapping;
     private long? _pullingLineage;
+    private long _pullBegan;
     private int _voidSwaps;
     private bool _direct;
 
@@ -219,6 +220,11 @@ internal sealed partial class UplinkActor : CountedActor, IWithTimers
             PolicyVersion = _memory.Applied ?? -1,
             GeneratedTokens = _services.Telemetry.GeneratedTokens,
             Unacknowledged = _memory.Outbox.Unacknowledged,
+            ResidentBytes = Environment.WorkingSet,
+            PullSeconds = _memory.PullTime.TotalSeconds,
+            GeneratingSeconds = _services.Telemetry.Board.Spent("generating").TotalSeconds,
+            EnvironmentSeconds = _services.Telemetry.Board.Spent("environment").TotalSeconds,
+            WaitingSeconds = _services.Telemetry.Board.Spent("waiting").TotalSeconds,
         },
     });
 
@@ -334,7 +340,7 @@ internal sealed partial class UplinkActor : CountedActor, IWithTimers
         if (_memory.Applied == version && _swapping is null)
             return;
         Timers.Cancel(UplinkTimer.Pull);
-        (_pulling, _pullingLineage) = (version, _memory.Lineage);
+        (_pulling, _pullingLineage, _pullBegan) = (version, _memory.Lineage, _services.Time.GetTimestamp());
         var held = _options.WeightsDelta ? _memory.Weights : null;
         PullAsync(_services, _direct, version, held, _stop.Token).PipeTo(
             Self, success: pulled => pulled, failure: cause => new WeightsPullFailed(version, cause));
@@ -363,6 +369,7 @@ internal sealed partial class UplinkActor : CountedActor, IWithTimers
     private void OnWeightsPulled(WeightsPulled pulled)
     {
         _pulling = null;
+        _memory.PullTime = _services.Time.GetElapsedTime(_pullBegan);
         if (pulled.DirectFailure is { } failure)
             UseGrpc(failure);
         if (pulled.Version == _wanted && _pullingLineage == _memory.Lineage)

@@ -19,6 +19,9 @@ internal sealed class UplinkMemory(int maxUnacknowledged)
     /// <summary>The newest blob that was pulled, where the learner may send differences; null otherwise.</summary>
     public HeldWeights? Weights { get; set; }
 
+    /// <summary>What pulling and reading the newest weights took.</summary>
+    public TimeSpan PullTime { get; set; }
+
     /// <summary>Whether new leases are refused for good.</summary>
     public bool Leaving { get; set; }
 

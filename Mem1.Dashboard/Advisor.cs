@@ -25,6 +25,18 @@ internal static class Advisor
     // PPO's usual early-stopping range ends at 0.05; a mean above 0.1 over several updates is a policy that runs away.
     private const double HighKl = 0.1;
 
+    // A rise that is worth a word before it is high: above the noise of a batch, and several times what it was.
+    private const double RisingKl = 0.02, RisingFactor = 3;
+
+    // An episode takes seconds; five times what the learner usually waits for a whole batch is no usual variation.
+    private const double StarveFactor = 5, StarveSeconds = 15;
+
+    // Where sampling goes on all the time, a learner that mostly waits has too few workers.
+    private const double IdleShare = 0.5;
+
+    // Of the time of episodes; below it the policy, not the environment, is what takes the time.
+    private const double SlowEnvironment = 0.6, WorthSeconds = 10;
+
     // Above this most of the gradient is cut off.
     private const double HighClip = 0.4;
 
@@ -52,7 +64,12 @@ internal static class Advisor
             Stalled(model, now, found);
         }
 
-        if (model.Live is { } live) Distributed(live, found);
+        if (model.Live is { } live)
+        {
+            Distributed(live, found);
+            if (!live.Paused) Starving(model, live, found);
+        }
+
         return [.. found.OrderByDescending(a => a.Level)];
     }
 
@@ -75,6 +92,13 @@ internal static class Advisor
             found.Add(new(EventLevel.Warning, "kl_high",
                 "The policy moves far from the one that sampled: lower ppo.learning_rate or the number of epochs.",
                 F($"mean kl {kl.Average():0.000} in {at}; above {HighKl} is unusual")));
+        }
+
+        else if (Tail(m, "kl", Recent + Trend) is { Count: Recent + Trend } rising && rising.TakeLast(Recent).Average() is var recent
+            && recent > RisingKl && recent > RisingFactor * Math.Max(0, rising.Take(Trend).Average()))
+        {
+            found.Add(new(EventLevel.Warning, "kl_rising", "The policy moves further and further from the one that sampled.",
+                F($"mean kl {recent:0.000} in {at}; {rising.Take(Trend).Average():0.000} in the {Trend} updates before")));
         }
 
         if (Tail(m, "clip_fraction", Recent) is { Count: > 0 } clip && clip.Average() > HighClip)
@@ -157,6 +181,49 @@ internal static class Advisor
                 : F($"{silent:0} s in this phase")));
     }
 
+    /// <summary>The learner has nothing to learn from.</summary>
+    private static void Starving(RunModel model, LiveSnapshot live, List<Advisory> found)
+    {
+        var (usual, idle) = model.Metrics(m =>
+        {
+            var waits = Tail(m, "wait_seconds", Trend) ?? [];
+            var whole = Tail(m, "seconds", Trend) ?? [];
+            return (waits.Count > 0 ? waits.Order().ElementAt(waits.Count / 2) : 0,
+                waits.Count == Trend && whole.Count == Trend && whole.Sum() > 0 ? waits.Sum() / whole.Sum() : 0);
+        });
+        if (live.WaitingSeconds is { } waited && waited > Math.Max(StarveSeconds, StarveFactor * usual))
+        {
+            found.Add(new(EventLevel.Error, "starving", "The batch starves: the learner waits, and no episode finishes.",
+                F($"nothing for {waited:0} s, where half of the batches take less than {usual:0.0} s; ")
+                + F($"{live.Ledger.Leased} episodes are played, {live.Ledger.Pending} wait{Binding(live)}")));
+        }
+
+        if (live.StalenessBound > 0 && idle > IdleShare)
+        {
+            found.Add(new(EventLevel.Warning, "idle_learner",
+                "The learner waits for episodes most of the time: there are too few workers for it.",
+                F($"{100 * idle:0}% of the last {Trend} updates was spent waiting; {live.Workers.Count} workers{Binding(live)}")));
+        }
+
+        var generating = live.Workers.Sum(w => w.Budget?.Generating ?? 0);
+        var environment = live.Workers.Sum(w => w.Budget?.Environment ?? 0);
+        if (environment > WorthSeconds && environment > SlowEnvironment * (generating + environment))
+        {
+            found.Add(new(EventLevel.Info, "slow_environment", "Episodes spend most of their time in the environment, not with the policy.",
+                F($"{environment:0} s in the environment and {generating:0} s generating in the last half minute, over all episodes")));
+        }
+    }
+
+    /// <summary>What holds the next lease back, as the end of a sentence.</summary>
+    private static string Binding(LiveSnapshot live) => live.Admission?.Binds switch
+    {
+        "no_worker" => "; no worker is connected",
+        "weights" => F($"; no worker has policy {live.Admission.NeedsVersion} or a newer one in place"),
+        "free_places" => "; the workers have no free place",
+        "concurrency_limit" => F($"; no more than {live.ConcurrencyLimit} may be played at once"),
+        _ => "",
+    };
+
     private static void Distributed(LiveSnapshot live, List<Advisory> found)
     {
         if (live.Ledger.Pending > 0 && live.Workers.Count == 0)
@@ -171,10 +238,19 @@ internal static class Advisor
                 F($"last heard {worker.SilentSeconds:0} s ago; it holds {worker.Leases} leases")));
         }
 
+        foreach (var node in live.Nodes.Where(n => !n.Reachable))
+        {
+            var report = node.ReportSeconds is { } ago ? F($"last report {ago:0} s ago") : "it never reported";
+            found.Add(new(EventLevel.Warning, "unreachable_node",
+                $"The node of {node.Worker ?? string.Join(", ", node.Roles)} cannot be reached.",
+                $"{node.Address}, {node.Membership}; {report}"));
+        }
+
         foreach (var actor in live.Actors.Where(a => a.LastFailure is not null && a.Kind != "episode"))
         {
+            var worker = actor.Parent.Length > 0 ? actor.Parent : actor.Path;
             found.Add(new(EventLevel.Warning, "actor_failed",
-                $"The {actor.Kind} of the worker has failed and was restarted {actor.Restarts} times.",
+                $"The {actor.Kind} of {worker} has failed and was restarted {actor.Restarts} times.",
                 actor.LastFailure!.Split('\n')[0]));
         }
     }

@@ -10,7 +10,8 @@ namespace Mem1.Dashboard;
 /// <param name="audit">Where they are recorded.</param>
 /// <param name="time">Clock.</param>
 /// <param name="stopping">Cancelled when the dashboard stops.</param>
-internal sealed class CommandDesk(ICommandTarget? target, CommandToken? token, AuditLog? audit, TimeProvider time, CancellationToken stopping)
+internal sealed class CommandDesk(
+    ICommandTarget? target, CommandToken? token, AuditLog? audit, TimeProvider time, CancellationToken stopping)
 {
     // Commands are what people do; a script that sends more waits.
     private const int AtOnce = 8;
@@ -90,7 +91,8 @@ internal sealed class CommandDesk(ICommandTarget? target, CommandToken? token, A
         }
         catch (Exception e)
         {
-            (outcome, text) = ("failed", e is OperationCanceledException ? "The run stopped before it was done." : $"{e.GetType().Name}: {e.Message}");
+            outcome = "failed";
+            text = e is OperationCanceledException ? "The run stopped before it was done." : $"{e.GetType().Name}: {e.Message}";
         }
         finally
         {
@@ -124,7 +126,12 @@ internal sealed class CommandDesk(ICommandTarget? target, CommandToken? token, A
             (_lastDenial, _unrecorded) = (now, 0);
             try
             {
-                audit!.Write(new AuditRecord { From = from, Outcome = "denied", Text = $"A command with a wrong token came from {from}{more}." });
+                audit!.Write(new AuditRecord
+                {
+                    From = from,
+                    Outcome = "denied",
+                    Text = $"A command with a wrong token came from {from}{more}.",
+                });
             }
             catch (Exception e) when (e is IOException or UnauthorizedAccessException)
             {
@@ -143,13 +150,15 @@ internal sealed class CommandDesk(ICommandTarget? target, CommandToken? token, A
         }
         catch (JsonException e)
         {
-            return $"The command is not JSON of the form {{\"command\", \"target\", \"value\"}} ({e.Message.Split(" Path:")[0].TrimEnd('.')}).";
+            var why = e.Message.Split(" Path:")[0].TrimEnd('.');
+            return $"The command is not JSON of the form {{\"command\", \"target\", \"value\"}} ({why}).";
         }
 
         if (parsed?.Command is not { } name || !CommandNames.All.Contains(name))
             return $"command must be one of: {string.Join(", ", CommandNames.All)}.";
         var about = parsed.Target ?? "";
-        if (about.Length > MaxTarget || about.Any(char.IsControl)) return $"target must have at most {MaxTarget} characters, none of them control characters.";
+        if (about.Length > MaxTarget || about.Any(char.IsControl))
+            return $"target must have at most {MaxTarget} characters, none of them control characters.";
         if (about.Length == 0 && (name is CommandNames.DrainWorker or CommandNames.RestartActor or CommandNames.ReplayEpisode))
             return $"{name} needs a target.";
 
@@ -158,7 +167,8 @@ internal sealed class CommandDesk(ICommandTarget? target, CommandToken? token, A
         return null;
     }
 
-    private static ApiAnswer Answer(int status, string outcome, string text) => ApiAnswer.Of(new { Outcome = outcome, Text = text }, status);
+    private static ApiAnswer Answer(int status, string outcome, string text) =>
+        ApiAnswer.Of(new { Outcome = outcome, Text = text }, status);
 
     private sealed record Body
     {

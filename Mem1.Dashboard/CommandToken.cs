@@ -35,7 +35,8 @@ public sealed class CommandToken
     }
 
     /// <summary>
-    /// The random token of a run's folder, kept in a file that only its owner can read; made anew if there is none, or one that others could read.
+    /// The random token of a run's folder, kept in a file that only its owner can read; made anew if there is none, or one that others
+    /// could read.
     /// </summary>
     /// <param name="folder">Where the file is.</param>
     /// <returns>The token and the path of its file.</returns>
@@ -69,5 +70,6 @@ public sealed class CommandToken
 
     /// <summary>Whether this is the token. Takes as long for a wrong one as for the right one.</summary>
     internal bool Matches(string? given) =>
-        given is { Length: <= MostLength } && CryptographicOperations.FixedTimeEquals(SHA256.HashData(Encoding.UTF8.GetBytes(given)), _hash);
+        given is { Length: <= MostLength }
+            && CryptographicOperations.FixedTimeEquals(SHA256.HashData(Encoding.UTF8.GetBytes(given)), _hash);
 }

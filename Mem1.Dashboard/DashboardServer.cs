@@ -26,7 +26,9 @@ public sealed record DashboardOptions
     public int Port { get; init; } = StandardPort;
     /// <summary>The run's folder; null for the demonstration.</summary>
     public string? Folder { get; init; }
-    /// <summary>The learner in another process that is followed, by the address its workers use; null to show what this process has.</summary>
+    /// <summary>
+    /// The learner in another process that is followed, by the address its workers use; null to show what this process has.
+    /// </summary>
     public Uri? Learner { get; init; }
     /// <summary>What is shown to that learner, and whom it must be.</summary>
     public ChannelSecurity Security { get; init; } = ChannelSecurity.None;
@@ -66,15 +68,19 @@ public sealed class DashboardServer : IAsyncDisposable
     private readonly CancellationTokenSource _stopping;
     private readonly Task _feeding;
 
-    private DashboardServer(WebApplication application, CancellationTokenSource stopping, Task feeding, IDashboardBackend backend, Uri address) =>
-        (_application, _stopping, Stopping, _feeding, Backend, Address) = (application, stopping, stopping.Token, feeding, backend, address);
+    private DashboardServer(
+        WebApplication application, CancellationTokenSource stopping, Task feeding, IDashboardBackend backend, Uri address)
+    {
+        (_application, _stopping, _feeding) = (application, stopping, feeding);
+        (Stopping, Backend, Address) = (stopping.Token, backend, address);
+    }
 
     /// <summary>Where it listens.</summary>
     public Uri Address { get; }
 
     /// <summary>
-    /// The fastest look at a training so far, by the wall clock: what a look costs where nothing else wants the processor. Zero where there is
-    /// none.
+    /// The fastest look at a training so far, by the wall clock: what a look costs where nothing else wants the processor. Zero where there
+    /// is none.
     /// </summary>
     public TimeSpan FastestLook => _feeder?.FastestLook ?? TimeSpan.Zero;
 
@@ -98,7 +104,8 @@ public sealed class DashboardServer : IAsyncDisposable
             throw new DashboardException($"There is no run in {given} (no config.yaml in it).");
         var stopping = new CancellationTokenSource();
         Feeder? feeder = null;
-        var (backend, feed, channel) = options.Learner is null ? Local(options, stopping.Token, out feeder) : Remote(options, options.Learner, stopping.Token);
+        var (backend, feed, channel) = options.Learner is null
+            ? Local(options, stopping.Token, out feeder) : Remote(options, options.Learner, stopping.Token);
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
         builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>
         {
@@ -147,7 +154,8 @@ public sealed class DashboardServer : IAsyncDisposable
         DashboardOptions options, CancellationToken stopping, out Feeder feeder)
     {
         var model = options.Folder is { } folder
-            ? new RunModel(Path.GetFileName(Path.TrimEndingDirectorySeparator(folder)), options.Live is null ? RunSource.Folder : RunSource.Live)
+            ? new RunModel(
+                Path.GetFileName(Path.TrimEndingDirectorySeparator(folder)), options.Live is null ? RunSource.Folder : RunSource.Live)
             {
                 Folder = folder,
             }

@@ -87,7 +87,8 @@ internal sealed class DashboardWeb(IDashboardBackend backend, CancellationToken 
         if (client is null)
         {
             await Write(context, ApiAnswer.Text(
-                $"More than {EventHub.MaxClients} browsers listen already.\n", status: StatusCodes.Status503ServiceUnavailable)).ConfigureAwait(false);
+                $"More than {EventHub.MaxClients} browsers listen already.\n", status: StatusCodes.Status503ServiceUnavailable))
+                .ConfigureAwait(false);
             return;
         }
 

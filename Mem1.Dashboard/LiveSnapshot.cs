@@ -20,6 +20,10 @@ public sealed record LiveSnapshot
     public bool Paused { get; init; }
     /// <summary>How many episodes may be played at once over all workers; null for as many as they take.</summary>
     public int? ConcurrencyLimit { get; init; }
+    /// <summary>Why tasks are, or are not, leased now; null where not known.</summary>
+    public AdmissionState? Admission { get; init; }
+    /// <summary>How long the learner has waited for its batch without that any episode finished; null while it does not wait.</summary>
+    public double? WaitingSeconds { get; init; }
     /// <summary>Where workers find the learner.</summary>
     public string LearnerAddress { get; init; } = "";
     /// <summary>Tasks by state.</summary>
@@ -28,7 +32,10 @@ public sealed record LiveSnapshot
     public IReadOnlyList<WorkerState> Workers { get; init; } = [];
     /// <summary>Nodes of the cluster as the learner's node sees them; empty without a cluster.</summary>
     public IReadOnlyList<NodeMember> Nodes { get; init; } = [];
-    /// <summary>Actors of the worker in this process, then those of the other nodes; a parent before its children.</summary>
+    /// <summary>
+    /// Actors of the worker in this process, then those of the other nodes; a parent before its children, those that failed before the
+    /// others.
+    /// </summary>
     public IReadOnlyList<ActorState> Actors { get; init; } = [];
     /// <summary>Episodes being played, and some that have ended.</summary>
     public IReadOnlyList<EpisodeState> Episodes { get; init; } = [];
@@ -68,7 +75,36 @@ public sealed record LedgerState
 /// <param name="Unacknowledged">Turns it keeps until the learner has them: its back-pressure.</param>
 public sealed record WorkerState(
     string Id, long AppliedVersion, int Credit, int Leases, double ConnectedSeconds, double SilentSeconds,
-    int? RunningEpisodes, long? GeneratedTokens, double? TokensPerSecond, int? Unacknowledged);
+    int? RunningEpisodes, long? GeneratedTokens, double? TokensPerSecond, int? Unacknowledged)
+{
+    /// <summary>Resident memory of its process in bytes; null where not known.</summary>
+    public long? ResidentBytes { get; init; }
+    /// <summary>What pulling and reading the weights in place took; null before the first.</summary>
+    public double? PullSeconds { get; init; }
+    /// <summary>What its episodes spent over the last half minute, added up over them; null where not known.</summary>
+    public TimeBudget? Budget { get; init; }
+}
+
+/// <summary>What episodes spent, in seconds.</summary>
+/// <param name="Generating">Waiting for the policy, or being drawn for.</param>
+/// <param name="Environment">In the environment.</param>
+/// <param name="Waiting">For the learner.</param>
+public sealed record TimeBudget(double Generating, double Environment, double Waiting);
+
+/// <summary>The terms by which the next task is, or is not, leased.</summary>
+/// <param name="Pending">Tasks that wait to be leased.</param>
+/// <param name="Parked">Tasks of before a restart that wait for their weights.</param>
+/// <param name="Leased">Tasks being played.</param>
+/// <param name="Workers">Connected workers.</param>
+/// <param name="FreshWorkers">Those with weights in place that are new enough for the next task.</param>
+/// <param name="FreePlaces">Free places of those.</param>
+/// <param name="NeedsVersion">The oldest policy that the next task may be played with; null when none waits.</param>
+/// <param name="Binds">
+/// The term that holds the next lease back: paused, staleness, recovery, concurrency_limit, no_worker, weights, free_places, closed, or
+/// none.
+/// </param>
+public sealed record AdmissionState(
+    int Pending, int Parked, int Leased, int Workers, int FreshWorkers, int FreePlaces, long? NeedsVersion, string Binds);
 
 /// <summary>
 /// A node of the cluster. A worker may be connected and have no node here, or the other way round: the two go different ways.
@@ -81,7 +117,8 @@ public sealed record WorkerState(
 /// <param name="Reachable">Whether its heartbeats arrive.</param>
 /// <param name="ReportSeconds">Since it last reported its actors; null before the first time.</param>
 public sealed record NodeMember(
-    string Address, string Incarnation, IReadOnlyList<string> Roles, string? Worker, string Membership, bool Reachable, double? ReportSeconds);
+    string Address, string Incarnation, IReadOnlyList<string> Roles, string? Worker, string Membership, bool Reachable,
+    double? ReportSeconds);
 
 /// <summary>An actor.</summary>
 /// <param name="Path">Its name under its node.</param>

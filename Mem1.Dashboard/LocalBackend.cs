@@ -61,13 +61,16 @@ internal sealed class LocalBackend(RunModel model, EventHub hub, TelemetryQueue?
             };
         })),
         "/api/advisories" => ApiAnswer.Of(Advisor.Evaluate(model, DateTimeOffset.UtcNow)),
-        "/api/events" => ApiAnswer.Of(model.Events(request.Number("after", -1), request["kind"], request["text"], request.Limit(MaxListed))),
+        "/api/events" => ApiAnswer.Of(model.Events(
+            request.Number("after", -1), new EventFilter(request["kind"], request["actor"], request["episode"], request["text"]),
+            request.Limit(MaxListed))),
         "/api/trajectories" => ApiAnswer.Of(model.Trajectories(request.Limit(MaxListed), request["episode"])),
         "/api/actors" => Actors(request),
         "/api/episodes" => ApiAnswer.Of(new
         {
             Total = model.Live?.Episodes.Count ?? 0,
-            Episodes = (model.Live?.Episodes ?? []).Where(e => Has(e.Id, request["text"])).Take(request.Limit(200)),
+            Episodes = (model.Live?.Episodes ?? []).Where(e => Has(e.Id, request["text"]) || Has(e.Worker, request["text"]))
+                .Take(request.Limit(200)),
         }),
         "/api/quarantined" => ApiAnswer.Of(model.Live?.Quarantined ?? []),
         _ => Trajectory(request.Path) ?? ApiAnswer.Missing("There is nothing here; docs/dashboard.md lists the paths."),
@@ -111,6 +114,8 @@ internal sealed class LocalBackend(RunModel model, EventHub hub, TelemetryQueue?
             StalenessBound = live?.StalenessBound,
             Paused = live?.Paused ?? false,
             ConcurrencyLimit = live?.ConcurrencyLimit,
+            Admission = live?.Admission,
+            WaitingSeconds = live?.WaitingSeconds,
             LearnerAddress = live?.LearnerAddress,
             Ledger = live?.Ledger,
             Workers = live?.Workers.Take(MaxListed),

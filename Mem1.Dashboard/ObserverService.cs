@@ -1,5 +1,5 @@
-// Keeps: what is asked here is answered by the dashboard itself, with the same bounds; a follower that does not read loses events, is told so,
-// and never holds anybody up; every stream ends when the learner's server or the dashboard stops.
+// Keeps: what is asked here is answered by the dashboard itself, with the same bounds; a follower that does not read loses events, is told
+// so, and never holds anybody up; every stream ends when the learner's server or the dashboard stops.
 using Google.Protobuf;
 using Grpc.Core;
 using Mem1.Protocol.V1;
@@ -16,7 +16,8 @@ public static class ObserverEndpoint
     /// <summary>Registers what the service needs. The server must have gRPC.</summary>
     /// <param name="services">Of the server.</param>
     /// <param name="dashboard">Who answers.</param>
-    public static void AddTo(IServiceCollection services, DashboardServer dashboard) => services.AddSingleton(dashboard).AddSingleton<ObserverService>();
+    public static void AddTo(IServiceCollection services, DashboardServer dashboard) =>
+        services.AddSingleton(dashboard).AddSingleton<ObserverService>();
 
     /// <summary>Maps the service.</summary>
     /// <param name="routes">Of the server.</param>
@@ -24,7 +25,8 @@ public static class ObserverEndpoint
 }
 
 /// <summary>The dashboard over gRPC (observer.proto).</summary>
-internal sealed class ObserverService(DashboardServer dashboard, IHostApplicationLifetime server) : Protocol.V1.ObserverService.ObserverServiceBase
+internal sealed class ObserverService(DashboardServer dashboard, IHostApplicationLifetime server)
+    : Protocol.V1.ObserverService.ObserverServiceBase
 {
     /// <summary>How often a follower hears something, so that it knows a dead connection from a quiet run.</summary>
     public static readonly TimeSpan StillHere = TimeSpan.FromSeconds(4);
@@ -35,16 +37,18 @@ internal sealed class ObserverService(DashboardServer dashboard, IHostApplicatio
     {
         if (request.Path != "/metrics" && !request.Path.StartsWith("/api/", StringComparison.Ordinal))
             throw new RpcException(new Status(StatusCode.InvalidArgument, "Only paths below /api and /metrics are answered."));
-        return Reply(await _backend.GetAsync(DashboardWeb.Request(request.Path, request.Query), context.CancellationToken).ConfigureAwait(false));
+        return Reply(await _backend.GetAsync(
+            DashboardWeb.Request(request.Path, request.Query), context.CancellationToken).ConfigureAwait(false));
     }
 
     public override async Task Follow(FollowRequest request, IServerStreamWriter<ObserverEvent> responseStream, ServerCallContext context)
     {
         using var client = _backend.Hub.Connect()
             ?? throw new RpcException(new Status(StatusCode.ResourceExhausted, $"More than {EventHub.MaxClients} listen already."));
-        using var ended = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken, server.ApplicationStopping, dashboard.Stopping);
-        Task Write(ServerEvent? e) =>
-            responseStream.WriteAsync(e is { } happened ? new ObserverEvent { Name = happened.Name, Data = happened.Data } : new ObserverEvent(), ended.Token);
+        using var ended = CancellationTokenSource.CreateLinkedTokenSource(
+            context.CancellationToken, server.ApplicationStopping, dashboard.Stopping);
+        Task Write(ServerEvent? e) => responseStream.WriteAsync(
+            e is { } happened ? new ObserverEvent { Name = happened.Name, Data = happened.Data } : new ObserverEvent(), ended.Token);
         try
         {
             await Write(new ServerEvent("hello", _backend.Hello())).ConfigureAwait(false);
@@ -52,7 +56,8 @@ internal sealed class ObserverService(DashboardServer dashboard, IHostApplicatio
         }
         catch (Exception e) when (e is OperationCanceledException or InvalidOperationException or IOException)
         {
-            if (!context.CancellationToken.IsCancellationRequested) throw new RpcException(new Status(StatusCode.Unavailable, "The learner is stopping."));
+            if (!context.CancellationToken.IsCancellationRequested)
+                throw new RpcException(new Status(StatusCode.Unavailable, "The learner is stopping."));
         }
     }
 
@@ -62,7 +67,8 @@ internal sealed class ObserverService(DashboardServer dashboard, IHostApplicatio
             throw new RpcException(new Status(StatusCode.InvalidArgument, $"A command has at most {DashboardWeb.MaxBody} characters."));
         var from = request.From.Length is > 0 and <= 64 && !request.From.Any(char.IsControl) ? request.From : "unknown";
         return Reply(await _backend.CommandAsync(
-            request.Body, request.HasToken ? request.Token : null, $"{from} by way of {context.Peer}", context.CancellationToken).ConfigureAwait(false));
+            request.Body, request.HasToken ? request.Token : null, $"{from} by way of {context.Peer}", context.CancellationToken)
+            .ConfigureAwait(false));
     }
 
     private static ObserverReply Reply(ApiAnswer answer) => new()

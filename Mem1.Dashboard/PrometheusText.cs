@@ -41,12 +41,26 @@ internal static class PrometheusText
             Workers("mem1_worker_silent_seconds", "Time since anything came from the worker.", w => w.SilentSeconds);
             Workers("mem1_worker_unacknowledged", "Turns the worker keeps until the learner has them.", w => w.Unacknowledged);
             Workers("mem1_worker_tokens_per_second", "Tokens drawn per second between its last heartbeats.", w => w.TokensPerSecond);
+            Workers("mem1_worker_resident_bytes", "Resident memory of the worker's process.", w => w.ResidentBytes);
+            Workers("mem1_worker_weights_pull_seconds", "What pulling and reading the weights in place took.", w => w.PullSeconds);
+            if (live.WaitingSeconds is { } waiting)
+            {
+                Family(text, "mem1_learner_waiting_seconds", "gauge", "How long the learner has waited without that an episode finished.",
+                    [("", waiting)]);
+            }
+
+            if (live.Admission is { } admission)
+            {
+                Family(text, "mem1_admission_binding", "gauge", "The term that holds the next lease back; always 1.",
+                    [($"term=\"{Escape(admission.Binds)}\"", 1)]);
+            }
+
             Family(text, "mem1_cluster_nodes", "gauge", "Nodes of the cluster by state and whether their heartbeats arrive.",
             [
                 .. live.Nodes.GroupBy(n => (n.Membership, n.Reachable)).Select(g => (
                     $"state=\"{Escape(g.Key.Membership)}\",reachable=\"{(g.Key.Reachable ? "true" : "false")}\"", (double)g.Count())),
             ]);
-            Family(text, "mem1_actors", "gauge", "Actors of the worker in this process by kind and state.",
+            Family(text, "mem1_actors", "gauge", "Actors of all nodes that report theirs, by kind and state.",
             [
                 .. live.Actors.GroupBy(a => (a.Kind, a.State)).Select(g => (
                     $"kind=\"{Escape(g.Key.Kind)}\",state=\"{Escape(g.Key.State)}\"", (double)g.Count())),

@@ -1,5 +1,6 @@
-// Keeps: one stream to the learner, opened again with back-off and jitter for as long as this lives; whatever it asks has a deadline; while the
-// learner is away the last state is shown and said to be of before, and nothing is made up; commands and their token go on as they came.
+// Keeps: one stream to the learner, opened again with back-off and jitter for as long as this lives; whatever it asks has a deadline; while
+// the learner is away the last state is shown and said to be of before, and nothing is made up; commands and their token go on as they
+// came.
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using Grpc.Core;
@@ -89,7 +90,8 @@ internal sealed class RemoteBackend(Client client, string name, TimeProvider tim
             }
 
             var wait = Math.Min(s_longestWait.TotalSeconds, s_firstWait.TotalSeconds * Math.Pow(2, Math.Min(failures++, 10)));
-            await Task.Delay(TimeSpan.FromSeconds(wait * (0.5 + (jitter() / 2))), time, cancellationToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            await Task.Delay(TimeSpan.FromSeconds(wait * (0.5 + (jitter() / 2))), time, cancellationToken)
+                .ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         }
     }
 
@@ -102,7 +104,8 @@ internal sealed class RemoteBackend(Client client, string name, TimeProvider tim
             {
                 var query = string.Join('&', request.Query.Select(q => $"{Uri.EscapeDataString(q.Key)}={Uri.EscapeDataString(q.Value)}"));
                 var reply = await client.GetAsync(
-                    new ObserverRequest { Path = request.Path, Query = query }, deadline: Deadline(s_deadline), cancellationToken: cancellationToken);
+                    new ObserverRequest { Path = request.Path, Query = query }, deadline: Deadline(s_deadline),
+                    cancellationToken: cancellationToken);
                 var answer = Of(reply);
                 if (query.Length == 0 && answer.Status == 200 && (s_empty.ContainsKey(request.Path) || request.Path == "/api/run"))
                 {
@@ -212,11 +215,27 @@ internal sealed class RemoteBackend(Client client, string name, TimeProvider tim
     {
         if (request.Path == "/api/state") return ApiAnswer.Text(State().ToJsonString(Json.Options), ApiAnswer.JsonType);
         if (request.Path == "/api/advisories")
-            return ApiAnswer.Of(new[] { new Advisory(EventLevel.Error, "learner_unreachable", "The learner is not reachable; what is shown is from before.", Sentence()) });
+        {
+            return ApiAnswer.Of(new[]
+            {
+                new Advisory(
+                    EventLevel.Error, "learner_unreachable", "The learner is not reachable; what is shown is from before.", Sentence()),
+            });
+        }
+
         if (_last.TryGetValue(request.Path, out var before)) return before;
         if (s_empty.TryGetValue(request.Path, out var empty)) return ApiAnswer.Text(empty, ApiAnswer.JsonType);
         return request.Path == "/api/run"
-            ? ApiAnswer.Of(new { Name = name, Source = RunSource.Live, Folder = "", Config = "", Evaluation = (object?)null, Instance = _instance, Commands = Array.Empty<string>() })
+            ? ApiAnswer.Of(new
+            {
+                Name = name,
+                Source = RunSource.Live,
+                Folder = "",
+                Config = "",
+                Evaluation = (object?)null,
+                Instance = _instance,
+                Commands = Array.Empty<string>(),
+            })
             : ApiAnswer.Of(new { Error = Sentence() }, 503);
     }
 

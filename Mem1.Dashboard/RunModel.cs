@@ -35,6 +35,20 @@ internal sealed record TrajectorySummary(
 /// <summary>An event with its number.</summary>
 internal sealed record LoggedEvent(long Index, DateTimeOffset Time, string Level, string Kind, string Text, string Actor, string Episode);
 
+/// <summary>Which events are asked for; an empty text asks for all.</summary>
+/// <param name="Kind">Their type, exactly.</param>
+/// <param name="Actor">In the name of the actor or worker they are about.</param>
+/// <param name="Episode">In the name of the episode they are about.</param>
+/// <param name="Text">In any of their texts.</param>
+internal sealed record EventFilter(string Kind, string Actor, string Episode, string Text)
+{
+    public bool Takes(LoggedEvent e) =>
+        (Kind.Length == 0 || e.Kind == Kind) && Has(e.Actor, Actor) && Has(e.Episode, Episode)
+            && (Has(e.Text, Text) || Has(e.Actor, Text) || Has(e.Episode, Text));
+
+    private static bool Has(string where, string what) => where.Contains(what, StringComparison.OrdinalIgnoreCase);
+}
+
 /// <summary>The picture of one run.</summary>
 /// <param name="name">The run's name.</param>
 /// <param name="source">Where it comes from.</param>
@@ -115,7 +129,8 @@ public sealed class RunModel(string name, RunSource source)
         lock (_lock)
         {
             // Done again after a resume from an earlier checkpoint. Replays belong to no update.
-            for (var node = _trajectories.Last; !replay && node is not null && (node.Value.Summary.Replay || node.Value.Summary.Update > summary.Update);)
+            for (var node = _trajectories.Last;
+                !replay && node is not null && (node.Value.Summary.Replay || node.Value.Summary.Update > summary.Update);)
             {
                 var before = node.Previous;
                 if (!node.Value.Summary.Replay) _trajectories.Remove(node);
@@ -169,7 +184,7 @@ public sealed class RunModel(string name, RunSource source)
     }
 
     /// <summary>Events, the newest last.</summary>
-    internal IReadOnlyList<LoggedEvent> Events(long after, string kind, string text, int limit)
+    internal IReadOnlyList<LoggedEvent> Events(long after, EventFilter filter, int limit)
     {
         lock (_lock)
         {
@@ -177,16 +192,12 @@ public sealed class RunModel(string name, RunSource source)
             for (var node = _events.Last; node is not null && found.Count < limit && node.Value.Index > after; node = node.Previous)
             {
                 var e = node.Value;
-                if (kind.Length > 0 && e.Kind != kind) continue;
-                if (text.Length > 0 && !Contains(e.Text) && !Contains(e.Actor) && !Contains(e.Episode)) continue;
-                found.Add(e);
+                if (filter.Takes(e)) found.Add(e);
             }
 
             found.Reverse();
             return found;
         }
-
-        bool Contains(string where) => where.Contains(text, StringComparison.OrdinalIgnoreCase);
     }
 
     /// <summary>Trajectories, the newest first.</summary>

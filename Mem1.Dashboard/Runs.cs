@@ -58,7 +58,8 @@ internal sealed class FolderFeed(string folder) : IRunFeed
             static () => { },
             (line, offset, length) =>
             {
-                if (model.AddTrajectory(line, () => LineFollower.Read(_replays, offset, length), replay: true) is { } summary) trajectory(summary);
+                var summary = model.AddTrajectory(line, () => LineFollower.Read(_replays, offset, length), replay: true);
+                if (summary is not null) trajectory(summary);
             });
         more |= _auditFile.Poll(
             static () => { },

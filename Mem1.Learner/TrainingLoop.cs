@@ -104,6 +104,7 @@ public sealed class TrainingLoop(TaskLedger ledger, WeightPublisher publisher, P
                     Refused = ledger.Refused,
                     Staleness = StalenessHistogram.Of(batch, version),
                     WaitSeconds = sampled.TotalSeconds,
+                    LearnSeconds = learned.TotalSeconds,
                     RolloutTokensPerSecond =
                         statistics.Tokens / (ledger.Staleness == 0 ? sampled.TotalSeconds : watch.Elapsed.TotalSeconds),
                     LearnerTokensPerSecond = tokens / learned.TotalSeconds,

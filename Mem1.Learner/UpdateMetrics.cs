@@ -40,6 +40,8 @@ public sealed record UpdateMetrics
     public StalenessHistogram? Staleness { get; init; }
     /// <summary>How long the learner had nothing to learn from: the time it waited for the batch.</summary>
     public double WaitSeconds { get; init; }
+    /// <summary>How long the update itself took: losses, gradients and optimiser steps. No number when not known.</summary>
+    public double LearnSeconds { get; init; } = double.NaN;
     /// <summary>How long the run has waited for room on the disk so far, since it was started or resumed.</summary>
     public double DiskWaitSeconds { get; init; }
     /// <summary>Generated tokens per second: while the batch was sampled, or over the whole update where sampling goes on all the time.</summary>
@@ -110,6 +112,7 @@ public sealed record UpdateMetrics
             json.WriteNumber("live_tensors", LiveTensors);
             json.WriteNumber("rss_bytes", RssBytes);
             Write("wait_seconds", Math.Round(WaitSeconds, 3));
+            Write("learn_seconds", Math.Round(LearnSeconds, 3));
             Write("disk_wait_seconds", Math.Round(DiskWaitSeconds, 3));
             Write("seconds", Math.Round(Seconds, 3));
             WriteHealth(Statistics.Health);

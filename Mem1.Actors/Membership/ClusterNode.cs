@@ -115,6 +115,9 @@ public sealed partial class ClusterNode : IAsyncDisposable
     /// <param name="actors">Asked before each report, on some thread; must not block.</param>
     public void Report(string workerId, Func<IReadOnlyList<ActorStatus>> actors) => Volatile.Write(ref _source, () => (workerId, actors()));
 
+    /// <summary>Reports within half a second rather than at the next interval. Does not block.</summary>
+    public void ReportSoon() => _life?.ReportSoon();
+
     /// <summary>Leaves the cluster and ends; takes no longer than the limit of the options allows.</summary>
     public async ValueTask DisposeAsync()
     {

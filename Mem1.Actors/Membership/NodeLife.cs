@@ -22,6 +22,7 @@ internal sealed class NodeLife
 
     private readonly ActorSystem _system;
     private readonly Cluster _cluster;
+    private IActorRef? _reporter; // of a joiner
 
     private NodeLife(ActorSystem system)
     {
@@ -74,7 +75,7 @@ internal sealed class NodeLife
                 var at = new Address(Protocol, SystemName, seed.Host, seed.Port);
                 var receiver = $"{at}/user/{ReportReceiver.ActorName}";
                 var interval = options.ReportInterval;
-                system.ActorOf(Props.Create(() => new ReportSender(cluster, receiver, interval, source)), "reporter");
+                life._reporter = system.ActorOf(Props.Create(() => new ReportSender(cluster, receiver, interval, source)), "reporter");
                 cluster.JoinSeedNodes([at]);
             }
 
@@ -102,6 +103,9 @@ internal sealed class NodeLife
             }),
         ];
     }
+
+    /// <summary>Reports now rather than at the next interval.</summary>
+    public void ReportSoon() => _reporter?.Tell(ReportSender.Urgent, ActorRefs.NoSender);
 
     /// <summary>Leaves in good order, or is given up after a while: the others find out.</summary>
     public async Task LeaveAsync(TimeSpan limit)

@@ -1,5 +1,5 @@
-// Keeps: with and without are updates of one and the same run, in blocks that take turns (with, without, without, with), so that neither the
-// policy's progress nor a busy minute of the machine falls on one of them; "without" is what --no-dashboard is; the browser that looks is a
+// Keeps: with and without are updates of one and the same run, in blocks that take turns (with, without, without, with), so that neither
+// the policy's progress nor a busy minute of the machine falls on one of them; "without" is what --no-dashboard is; the browser that looks is a
 // process of its own, as it is in life. Ratios are of medians, with an interval from resampling.
 using System.Diagnostics;
 using System.Globalization;
@@ -36,15 +36,16 @@ internal sealed record Share(double Value, double Low, double High);
 /// <param name="EventsSeen">Server-sent events that the browser was told.</param>
 /// <param name="Rows">Every update that counts.</param>
 internal sealed record DashboardReport(
-    MachineInfo Machine, double UpdatesPerSecondWith, double UpdatesPerSecondWithout, Share LostUpdates, Share AddedCpu, double LookMilliseconds,
-    double LookShareOfCore, long EventsSeen,
-    IReadOnlyList<DashboardRow> Rows)
+    MachineInfo Machine, double UpdatesPerSecondWith, double UpdatesPerSecondWithout, Share LostUpdates, Share AddedCpu,
+    double LookMilliseconds, double LookShareOfCore, long EventsSeen, IReadOnlyList<DashboardRow> Rows)
 {
+    private int With => Rows.Count(r => r.Dashboard);
+
     public string Table() => string.Create(
         CultureInfo.InvariantCulture,
         $"""
         {Machine}
-        {Rows.Count(r => r.Dashboard)} updates with and {Rows.Count(r => !r.Dashboard)} without the dashboard, in one run; {EventsSeen} events seen by a browser
+        {With} updates with and {Rows.Count - With} without the dashboard, in one run; {EventsSeen} events seen by a browser
         updates/s   with {UpdatesPerSecondWith:0.000}   without {UpdatesPerSecondWithout:0.000}   lost {Text(LostUpdates)}
         processor time of an update: added {Text(AddedCpu)}
         a look: {LookMilliseconds:0.00} ms at the fastest, {100 * LookShareOfCore:0.00}% of one core
@@ -213,7 +214,8 @@ internal static class DashboardBench
             {
                 // with, without, without, with: a drift over four blocks weighs on both alike
                 var next = (block % 4) is 0 or 3;
-                _progress($"block {block + 1} of {last / _updates}{(metrics.Update < last ? next ? ", dashboard up" : ", dashboard down" : "")}");
+                var turned = metrics.Update == last ? "" : next ? ", dashboard up" : ", dashboard down";
+                _progress($"block {block + 1} of {last / _updates}{turned}");
                 Turn(next && metrics.Update < last);
             }
 
@@ -246,7 +248,8 @@ internal static class DashboardBench
             _viewer.WaitForExit();
             _viewer.Dispose();
             _viewer = null;
-            if (_watched.Dashboard!.FastestLook is var look && look > TimeSpan.Zero && (FastestLook == TimeSpan.Zero || look < FastestLook)) FastestLook = look;
+            var look = _watched.Dashboard!.FastestLook;
+            if (look > TimeSpan.Zero && (FastestLook == TimeSpan.Zero || look < FastestLook)) FastestLook = look;
             _page!.Dispose();
             _page = null;
         }

@@ -32,7 +32,8 @@ internal static class DashboardBenchCommands
         command.SetAction((parse, cancellationToken) => Task.Factory.StartNew(
             () =>
             {
-                if (parse.GetValue(updates) < 2) throw new UserErrorException("--updates must be at least 2: the first of a block does not count.");
+                if (parse.GetValue(updates) < 2)
+                    throw new UserErrorException("--updates must be at least 2: the first of a block does not count.");
                 var report = DashboardBench.Run(
                     parse.GetValue(blocks), parse.GetValue(updates), parse.GetValue(quick), BenchCommand.Progress, cancellationToken);
                 BenchCommand.Show(report, report.Table(), parse.GetValue(json), parse.GetValue(output));

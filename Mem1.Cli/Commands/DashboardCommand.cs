@@ -61,7 +61,8 @@ internal static class DashboardCommand
                 .ConfigureAwait(false);
             await using (server.ConfigureAwait(false))
             {
-                Console.WriteLine($"{folder ?? (followed is null ? "the recorded run" : $"the learner at {followed}")}: {server.Address} (Ctrl-C stops it)");
+                var what = folder ?? (followed is null ? "the recorded run" : $"the learner at {followed}");
+                Console.WriteLine($"{what}: {server.Address} (Ctrl-C stops it)");
                 await Task.Delay(Timeout.Infinite, cancellationToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
             }
 
@@ -137,7 +138,8 @@ internal static class DashboardCommand
     /// <summary>The option for the file of the token that commands need.</summary>
     internal static Option<FileInfo?> TokenOption() => new("--dashboard-token-file")
     {
-        Description = $"File with the token that the dashboard's commands need; {TokenVariable} says it too, else one is made in the run's folder",
+        Description = $"File with the token that the dashboard's commands need; {TokenVariable} says it too, "
+            + "else one is made in the run's folder",
         HelpName = "FILE",
     };
 

@@ -49,7 +49,9 @@ internal sealed class DashboardReporter(IRunReporter inner) : IRunReporter, ILiv
         if (session.Cluster is { } cluster)
         {
             cluster.Changed += Tell;
-            cluster.Reported += (worker, actors) => Nodes.Report(worker, [.. actors.Select(a => State(worker, a))]);
+            cluster.Reported += (worker, actors) => Nodes.Report(
+                worker, [.. actors.Select(a => State(worker, a))],
+                [.. actors.Where(a => a.Kind == "episode").Select(a => Played(worker, a))]);
         }
 
         inner.Serving(session);
@@ -100,12 +102,18 @@ internal sealed class DashboardReporter(IRunReporter inner) : IRunReporter, ILiv
         var perWorker = leases.GroupBy(l => l.WorkerId).ToDictionary(g => g.Key, g => g.Count(), StringComparer.Ordinal);
         var local = session.LocalWorker;
         var actors = local?.Actors ?? [];
+        var admission = session.Ledger.Admission;
+        foreach (var worker in session.Ledger.Absent) Nodes.Lost(worker);
         return new LiveSnapshot
         {
             PolicyVersion = session.PolicyVersion,
             StalenessBound = session.Ledger.Staleness,
             Paused = session.Control.Paused,
             ConcurrencyLimit = session.Ledger.ConcurrencyLimit,
+            Admission = new AdmissionState(
+                admission.Pending, admission.Parked, admission.Leased, admission.Workers, admission.FreshWorkers, admission.FreePlaces,
+                admission.NeedsVersion, JsonNamingPolicy.SnakeCaseLower.ConvertName(admission.Binds.ToString())),
+            WaitingSeconds = session.Ledger.Waiting is { } waiting ? Round(waiting) : null,
             LearnerAddress = session.Address.Authority,
             Ledger = new LedgerState
             {
@@ -120,10 +128,20 @@ internal sealed class DashboardReporter(IRunReporter inner) : IRunReporter, ILiv
             [
                 .. session.Workers.Select(w => new WorkerState(
                     w.WorkerId, w.AppliedVersion, w.Credit, perWorker.GetValueOrDefault(w.WorkerId), Round(w.Connected), Round(w.Silent),
-                    w.RunningEpisodes, w.GeneratedTokens, w.TokensPerSecond is { } t ? Math.Round(t, 1) : null, w.Unacknowledged)),
+                    w.RunningEpisodes, w.GeneratedTokens, w.TokensPerSecond is { } t ? Math.Round(t, 1) : null, w.Unacknowledged)
+                {
+                    ResidentBytes = w.ResidentBytes,
+                    PullSeconds = w.PullTime is { } pull ? Math.Round(pull.TotalSeconds, 3) : null,
+                    Budget = w.Spent is { } spent
+                        ? new TimeBudget(Round(spent.Generating), Round(spent.Environment), Round(spent.Waiting)) : null,
+                }),
             ],
             Nodes = [.. (session.Cluster?.Members ?? []).Select(State)],
-            Actors = [.. actors.Select(a => State(local!.WorkerId, a)), .. Nodes.Snapshot()],
+            Actors =
+            [
+                .. actors.OrderBy(a => a.Kind != "episode" ? 0 : a.State == "failed" ? 1 : 2).Select(a => State(local!.WorkerId, a)),
+                .. Nodes.Snapshot(),
+            ],
             Episodes = Episodes(local?.WorkerId, actors, leases),
             Worker = local is null ? new Dictionary<string, double>() : Numbers(local.Counters),
             Quarantined = [.. session.Ledger.Quarantined.TakeLast(MaxQuarantined).Select(q => new QuarantineState(q.TaskId, q.Reasons))],
@@ -134,8 +152,11 @@ internal sealed class DashboardReporter(IRunReporter inner) : IRunReporter, ILiv
     {
         // One that was given up stays in sight for a while, as unreachable.
         if (e is { Change: Actors.NodeChange.Left, WorkerId: { } worker }) Nodes.Forget(worker);
-        Telemetry.Log(new TelemetryEvent(
-            e.Change is Actors.NodeChange.Unreachable or Actors.NodeChange.Downed ? EventLevel.Warning : EventLevel.Info, "cluster", $"The {e}."));
+        var level = e.Change is Actors.NodeChange.Unreachable or Actors.NodeChange.Downed ? EventLevel.Warning : EventLevel.Info;
+        Telemetry.Log(new TelemetryEvent(level, "cluster", $"The {e}.")
+        {
+            Actor = e.WorkerId ?? "",
+        });
     }
 
     private static NodeMember State(Actors.ClusterMember m) => new(
@@ -151,21 +172,23 @@ internal sealed class DashboardReporter(IRunReporter inner) : IRunReporter, ILiv
         MessagesPerSecond = a.MessagesPerSecond is { } rate ? Math.Round(rate, 1) : null,
     };
 
-    /// <summary>Those of this process with what they did, then those that others play.</summary>
-    private static List<EpisodeState> Episodes(string? local, IReadOnlyList<Actors.ActorStatus> actors, IReadOnlyList<LeaseStatus> leases)
+    /// <summary>Those of workers that say what their episodes did, then those of which only the lease is known.</summary>
+    private List<EpisodeState> Episodes(string? local, IReadOnlyList<Actors.ActorStatus> actors, IReadOnlyList<LeaseStatus> leases)
     {
-        var episodes = actors.Where(a => a.Kind == "episode")
-            .OrderBy(a => a.State is "finished" or "returned" or "failed").ThenBy(a => a.Age).Take(MaxEpisodes)
-            .Select(a => new EpisodeState(
-            a.EpisodeId, local!, a.Attempt, a.Turn, a.State, Round(a.Age),
-            [
-                .. a.Spans.Select(s => new EpisodeSpan(s.Kind, s.Turn, s.Ago.TotalSeconds, s.Length.TotalSeconds, s.PolicyVersion)),
-            ])).ToList();
-        var elsewhere = leases.Where(l => l.WorkerId != local).Take(Math.Max(0, MaxEpisodes - episodes.Count));
-        episodes.AddRange(elsewhere.Select(l => new EpisodeState(
-            l.EpisodeId, l.WorkerId, l.Attempt, Turn: null, "leased", Round(l.Age), [])));
-        return episodes;
+        var told = actors.Where(a => a.Kind == "episode").Select(a => Played(local!, a)).Concat(Nodes.Episodes())
+            .OrderBy(e => e.State is "finished" or "returned" or "failed").ThenBy(e => e.AgeSeconds).ToList();
+        var known = told.Select(e => (e.Worker, e.Id, e.Attempt)).ToHashSet();
+        // What has ended lately makes room for what is being played.
+        var unknown = leases.Where(l => l.WorkerId != local && !known.Contains((l.WorkerId, l.EpisodeId, l.Attempt)))
+            .Select(l => new EpisodeState(l.EpisodeId, l.WorkerId, l.Attempt, Turn: null, "leased", Round(l.Age), [])).ToList();
+        var running = told.TakeWhile(e => e.State is not ("finished" or "returned" or "failed")).Take(MaxEpisodes).ToList();
+        var room = Math.Max(0, MaxEpisodes - running.Count - unknown.Count);
+        return [.. running.Concat(unknown).Take(MaxEpisodes), .. told.Skip(running.Count).Take(room)];
     }
+
+    private static EpisodeState Played(string worker, Actors.ActorStatus a) => new(
+        a.EpisodeId, worker, a.Attempt, a.Turn, a.State, Round(a.Age),
+        [.. a.Spans.Select(s => new EpisodeSpan(s.Kind, s.Turn, s.Ago.TotalSeconds, s.Length.TotalSeconds, s.PolicyVersion))]);
 
     private static Dictionary<string, double> Numbers(Actors.RolloutCounters c) => new()
     {

@@ -21,6 +21,8 @@ internal sealed class RunCommands(Func<RunSession?> session, Func<LiveSnapshot?>
 
     private static readonly TimeSpan s_lookAgain = TimeSpan.FromMilliseconds(100);
 
+    private const string Asked = "Somebody restarted it from the dashboard.";
+
     private int _replays;
 
     /// <inheritdoc/>
@@ -34,7 +36,8 @@ internal sealed class RunCommands(Func<RunSession?> session, Func<LiveSnapshot?>
                 CommandNames.Pause => Pause(run, true),
                 CommandNames.Resume => Pause(run, false),
                 CommandNames.SetConcurrency => Limit(run, command.Value),
-                CommandNames.Checkpoint => Done($"The checkpoint is saved in {await run.Control.RunAsync(run.SaveCheckpoint!).ConfigureAwait(false)}."),
+                CommandNames.Checkpoint => Done(
+                    $"The checkpoint is saved in {await run.Control.RunAsync(run.SaveCheckpoint!).ConfigureAwait(false)}."),
                 CommandNames.DrainWorker => await DrainAsync(run, command.Target).ConfigureAwait(false),
                 CommandNames.RestartActor => await RestartAsync(run, command.Target, cancellationToken).ConfigureAwait(false),
                 CommandNames.ReplayEpisode => await ReplayAsync(run, command.Target, cancellationToken).ConfigureAwait(false),
@@ -54,15 +57,27 @@ internal sealed class RunCommands(Func<RunSession?> session, Func<LiveSnapshot?>
         run.Control.Paused = pause;
         var counts = run.Ledger.Counts;
         return Done(pause
-            ? string.Create(CultureInfo.InvariantCulture, $"Paused: {counts.Leased} episodes are played to their end, {counts.Pending} tasks wait.")
+            ? string.Create(
+                CultureInfo.InvariantCulture, $"Paused: {counts.Leased} episodes are played to their end, {counts.Pending} tasks wait.")
             : "The run goes on.");
     }
 
     private static CommandResult Limit(RunSession run, int? limit)
     {
+        try
+        {
+            run.KeepConcurrencyLimit?.Invoke(limit);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return Refused($"The limit cannot be kept with the run ({e.Message.TrimEnd('.')}), so it stays as it is.");
+        }
+
         run.Ledger.ConcurrencyLimit = limit;
         return Done(limit is { } n
-            ? string.Create(CultureInfo.InvariantCulture, $"At most {n} episodes are played at once from now on; {run.Ledger.Counts.Leased} are under way.")
+            ? string.Create(
+                CultureInfo.InvariantCulture,
+                $"At most {n} episodes are played at once from now on, also when the run is resumed; now it is {run.Ledger.Counts.Leased}.")
             : "As many episodes are played at once as the workers take.");
     }
 
@@ -83,25 +98,43 @@ internal sealed class RunCommands(Func<RunSession?> session, Func<LiveSnapshot?>
 
     private async Task<CommandResult> RestartAsync(RunSession run, string actor, CancellationToken cancellationToken)
     {
-        if (Find(actor) is not { } before) return Refused($"There is no actor {actor}.");
+        var at = actor.LastIndexOf('/');
+        var (worker, name) = (actor[..Math.Max(at, 0)], actor[(at + 1)..]);
+        if (Find(actor) is not { } before) return Unseen(run, actor, worker, name);
         if (before.Kind is not ("policy" or "uplink" or "episode"))
             return Refused($"A {before.Kind} cannot be restarted; drain its worker instead.");
         if (before.State is "finished" or "returned" or "failed" or "stopped") return Refused($"{actor} is not there any more.");
-        var at = actor.LastIndexOf('/');
-        var (worker, name) = (actor[..Math.Max(at, 0)], actor[(at + 1)..]);
-        if (!run.RestartActor(worker, name, "Somebody restarted it from the dashboard.")) return Refused($"No worker {worker} is connected.");
+        if (!run.RestartActor(worker, name, Asked)) return Refused($"No worker {worker} is connected.");
         var watch = Stopwatch.StartNew();
         while (watch.Elapsed < s_seenWithin)
         {
             await Task.Delay(s_lookAgain, cancellationToken).ConfigureAwait(false);
             var now = Find(actor);
             if (before.Kind == "episode" && now?.State is null or "returned" or "finished")
-                return Done(now?.State == "finished" ? $"{actor} had come to its end." : $"{actor} is stopped, and its task is played again.");
+            {
+                return Done(
+                    now?.State == "finished" ? $"{actor} had come to its end." : $"{actor} is stopped, and its task is played again.");
+            }
+
             if (now?.Restarts > before.Restarts)
-                return Done(string.Create(CultureInfo.InvariantCulture, $"{actor} was restarted; that is its restart number {now.Restarts}."));
+            {
+                return Done(string.Create(
+                    CultureInfo.InvariantCulture, $"{actor} was restarted; that is its restart number {now.Restarts}."));
+            }
         }
 
         return Done($"Worker {worker} was told; its restart has not been seen within {s_seenWithin.TotalSeconds:0} s.");
+    }
+
+    /// <summary>
+    /// An actor that nobody has told of: where there is no cluster, workers of other processes report nothing, and yet have a policy and an
+    /// uplink.
+    /// </summary>
+    private CommandResult Unseen(RunSession run, string actor, string worker, string name)
+    {
+        if (Find(worker) is null && name is "policy" or "uplink" && run.RestartActor(worker, name, Asked))
+            return Done($"Worker {worker} was told; it reports no actors, so its restart cannot be seen from here.");
+        return Refused($"There is no actor {actor}.");
     }
 
     private ActorState? Find(string path) => look()?.Actors.FirstOrDefault(a => a.Path == path);
@@ -136,7 +169,8 @@ internal sealed class RunCommands(Func<RunSession?> session, Func<LiveSnapshot?>
             foreach (var trajectory in batch) played(trajectory);
             log(batch.Count == 0
                 ? Event(EventLevel.Error, "The episode could not be played again; the ledger has its reasons.")
-                : Event(EventLevel.Info, string.Create(CultureInfo.InvariantCulture, $"The episode was played again: reward {batch[0].Reward:0.000}.")));
+                : Event(EventLevel.Info, string.Create(
+                    CultureInfo.InvariantCulture, $"The episode was played again: reward {batch[0].Reward:0.000}.")));
         }
         catch (OperationCanceledException)
         {

@@ -55,6 +55,9 @@ internal sealed class RunFolder : IDisposable
 
     public string PlotPath => Path.Combine(FullPath, "reward.svg");
 
+    /// <summary>Where what somebody set from the dashboard is kept, so that it holds when the run goes on.</summary>
+    public string LimitsPath => Path.Combine(FullPath, "limits.json");
+
     private string EvaluationPath => Path.Combine(FullPath, "evaluation.json");
 
     private string MetricsPath => Path.Combine(FullPath, "metrics.jsonl");
@@ -144,6 +147,34 @@ internal sealed class RunFolder : IDisposable
     /// <summary>Keeps the evaluations of a finished run.</summary>
     public void WriteEvaluation(long update, EvaluationResult? before, EvaluationResult after) => AtomicFile.WriteText(
         EvaluationPath, JsonSerializer.Serialize(new { Update = update, Before = before, After = after }, Readable) + "\n");
+
+    /// <summary>Keeps how many episodes may be played at once; null for as many as the workers take.</summary>
+    /// <exception cref="IOException">It cannot be written.</exception>
+    /// <exception cref="UnauthorizedAccessException">It may not be written.</exception>
+    public void WriteConcurrencyLimit(int? limit)
+    {
+        if (limit is not { } most) File.Delete(LimitsPath);
+        else AtomicFile.WriteText(LimitsPath, JsonSerializer.Serialize(new { ConcurrentEpisodes = most }, Readable) + "\n");
+    }
+
+    /// <summary>How many episodes may be played at once, as it was kept; null for as many as the workers take.</summary>
+    /// <exception cref="UserErrorException">The file is damaged.</exception>
+    public int? ReadConcurrencyLimit()
+    {
+        if (!File.Exists(LimitsPath)) return null;
+        try
+        {
+            using var json = JsonDocument.Parse(File.ReadAllText(LimitsPath));
+            if (json.RootElement.GetProperty("concurrent_episodes").GetInt32() is > 0 and var limit) return limit;
+        }
+        catch (Exception e) when (e is JsonException or KeyNotFoundException or InvalidOperationException or FormatException)
+        {
+            // Said below.
+        }
+
+        throw new UserErrorException(
+            $"{LimitsPath} is damaged: concurrent_episodes must be a whole number above 0. Correct it, or delete the file for no limit.");
+    }
 
     /// <summary>The update after which the closing evaluation was made, or null.</summary>
     public long? EvaluatedUpdate() => File.Exists(EvaluationPath) ? UpdateOf(File.ReadAllText(EvaluationPath)) : null;

@@ -95,6 +95,9 @@ internal sealed class RunSession : IDisposable
     /// <summary>Saves a checkpoint and says where; called through <see cref="Control"/>. Null before the run trains.</summary>
     public Func<string>? SaveCheckpoint { get; set; }
 
+    /// <summary>Keeps the limit of episodes at once for when the run goes on; throws what the disk says. Null keeps nothing.</summary>
+    public Action<int?>? KeepConcurrencyLimit { get; set; }
+
     /// <summary>
     /// The task of a recorded episode, by the episode's id, and what is to be done with the episode once it is played again; called through
     /// <see cref="Control"/>. Null before the run trains.

@@ -302,6 +302,12 @@ internal sealed class WorkerSession(string workerId, int maxEpisodes) : ILeaseTa
     // Leases of a whole credit fit the queue with room for everything else.
     private const int MaxCredit = QueueLimit / 2;
 
+    // What a person takes for "now"; heartbeats come every few seconds at most.
+    private static readonly TimeSpan s_lately = TimeSpan.FromSeconds(30);
+
+    // A worker that beats without a pause must not fill the memory.
+    private const int MaxLately = 64;
+
     private readonly Lock _lock = new();
     private readonly CancellationTokenSource _aborted = new();
     private readonly Channel<LearnerMessage> _outgoing = Channel.CreateBounded<LearnerMessage>(
@@ -316,6 +322,7 @@ internal sealed class WorkerSession(string workerId, int maxEpisodes) : ILeaseTa
     private Heartbeat? _heartbeat;
     private long _heartbeatAt;
     private double? _tokensPerSecond;
+    private readonly Queue<(long At, Heartbeat Said)> _lately = new(); // of the last half minute, and one before it
 
     public string WorkerId { get; } = workerId;
 
@@ -372,6 +379,9 @@ internal sealed class WorkerSession(string workerId, int maxEpisodes) : ILeaseTa
             }
 
             (_heartbeat, _heartbeatAt) = (heartbeat, now);
+            _lately.Enqueue((now, heartbeat));
+            while (_lately.Count > MaxLately || (_lately.Count > 2 && Stopwatch.GetElapsedTime(_lately.ElementAt(1).At, now) > s_lately))
+                _lately.Dequeue();
         }
     }
 
@@ -387,8 +397,17 @@ internal sealed class WorkerSession(string workerId, int maxEpisodes) : ILeaseTa
                 GeneratedTokens = _heartbeat?.GeneratedTokens,
                 Unacknowledged = _heartbeat?.Unacknowledged,
                 TokensPerSecond = _tokensPerSecond,
+                ResidentBytes = _heartbeat?.ResidentBytes is > 0 and var bytes ? bytes : null,
+                PullTime = _heartbeat?.PullSeconds is > 0 and var pull ? Seconds(pull) : null,
+                Spent = _lately.Count < 2 ? null : new EpisodeTimes(
+                    Since(h => h.GeneratingSeconds), Since(h => h.EnvironmentSeconds), Since(h => h.WaitingSeconds)),
             };
         }
+
+        TimeSpan Since(Func<Heartbeat, double> of) => Seconds(of(_heartbeat!) - of(_lately.Peek().Said));
+
+        // What another process says may be any number; a year is longer than any worker lives.
+        static TimeSpan Seconds(double seconds) => TimeSpan.FromSeconds(double.IsNaN(seconds) ? 0 : Math.Clamp(seconds, 0, 365 * 86_400.0));
     }
 
     /// <summary>Queues a message, or ends the session when the queue is full. False when nothing will be sent any more.</summary>

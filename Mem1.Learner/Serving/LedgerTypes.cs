@@ -72,3 +72,38 @@ internal interface ILeaseTarget
     /// <summary>Ends the session, without blocking: another of the same worker has taken its place.</summary>
     void End();
 }
+
+/// <summary>What a lease can depend on.</summary>
+public enum AdmissionTerm
+{
+    /// <summary>Nothing: a task is about to be leased.</summary>
+    None,
+    /// <summary>The run is paused.</summary>
+    Paused,
+    /// <summary>All tasks of all batches that the staleness bound lets be played are out or done.</summary>
+    Staleness,
+    /// <summary>Turns of before a restart wait for the weights they were made with, which are being made again.</summary>
+    Recovery,
+    /// <summary>As many are played at once as somebody has allowed.</summary>
+    ConcurrencyLimit,
+    /// <summary>No worker is connected.</summary>
+    NoWorker,
+    /// <summary>No worker has weights in place that are new enough.</summary>
+    Weights,
+    /// <summary>The workers that have them have no free place.</summary>
+    FreePlaces,
+    /// <summary>The run is ending.</summary>
+    Closed,
+}
+
+/// <summary>Why tasks are, or are not, leased at one moment.</summary>
+/// <param name="Pending">Tasks that wait to be leased.</param>
+/// <param name="Parked">Tasks of before a restart that wait for their weights.</param>
+/// <param name="Leased">Tasks being played.</param>
+/// <param name="Workers">Connected workers.</param>
+/// <param name="FreshWorkers">Those with weights in place that are new enough for the next task.</param>
+/// <param name="FreePlaces">Free places of those.</param>
+/// <param name="NeedsVersion">The oldest version of the weights that the next task may be played with; null when none waits.</param>
+/// <param name="Binds">The term that holds the next lease back.</param>
+public sealed record AdmissionStatus(
+    int Pending, int Parked, int Leased, int Workers, int FreshWorkers, int FreePlaces, long? NeedsVersion, AdmissionTerm Binds);

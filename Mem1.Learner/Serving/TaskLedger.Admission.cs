@@ -48,6 +48,41 @@ public sealed partial class TaskLedger
         }
     }
 
+    /// <summary>The terms by which the next task is, or is not, leased now, and the one that binds.</summary>
+    public AdmissionStatus Admission
+    {
+        get
+        {
+            lock (_lock)
+            {
+                var first = _pending.First?.Value.Batch;
+                var fresh = _targets
+                    .Where(t => first is null ? t.AppliedVersion >= _version() - Staleness : Admits(first, t.AppliedVersion)).ToList();
+                var (places, leased) = (fresh.Sum(t => t.Credit), _entries.Values.Count(e => e.State == EntryState.Leased));
+                return new AdmissionStatus(
+                    _pending.Count, _parked.Count, leased, _targets.Count, fresh.Count, places,
+                    first is null ? null : first.ConsumedAt is { } at ? Math.Max(0, at - Staleness) : _version(),
+                    _closed ? AdmissionTerm.Closed
+                    : _paused ? AdmissionTerm.Paused
+                    : _pending.Count == 0 ? _parked.Count > 0 ? AdmissionTerm.Recovery : AdmissionTerm.Staleness
+                    : FreePlaces() <= 0 ? AdmissionTerm.ConcurrencyLimit
+                    : _targets.Count == 0 ? AdmissionTerm.NoWorker
+                    : fresh.Count == 0 ? AdmissionTerm.Weights
+                    : places == 0 ? AdmissionTerm.FreePlaces
+                    : AdmissionTerm.None);
+            }
+        }
+    }
+
+    /// <summary>Workers whose stream broke and who are waited for, for <see cref="AbsenceLimit"/> at most.</summary>
+    public IReadOnlyList<string> Absent
+    {
+        get
+        {
+            lock (_lock) return [.. _absentSince.Keys];
+        }
+    }
+
     /// <summary>How many more tasks may be leased now, by the terms of this file. Under the lock.</summary>
     private int FreePlaces() => _paused ? 0
         : _concurrencyLimit is { } limit ? limit - _entries.Values.Count(e => e.State == EntryState.Leased) : int.MaxValue;

@@ -9,11 +9,29 @@ public sealed partial class TaskLedger
     /// <summary>How long nothing may come of a batch that is waited for before <see cref="Stalled"/> is told; doubled each time.</summary>
     public TimeSpan StallLimit { get; init; } = TimeSpan.FromSeconds(60);
 
+    /// <summary>How long a batch has been waited for without that any of it finished; null while nobody waits.</summary>
+    public TimeSpan? Waiting => Volatile.Read(ref _waitingSince) is not 0 and var since ? _time.GetElapsedTime(since) : null;
+
+    private long _waitingSince; // 0 while nobody waits
+
     /// <summary>Told in one sentence what a batch waits for; null waits in silence.</summary>
     public Action<string>? Stalled { get; set; }
 
     /// <summary>The number of finished tasks when the next one has finished.</summary>
     private async Task<int> NextAsync(LedgerBatch batch, CancellationToken cancellationToken)
+    {
+        Volatile.Write(ref _waitingSince, _time.GetTimestamp());
+        try
+        {
+            return await HearAsync(batch, cancellationToken).ConfigureAwait(false);
+        }
+        finally
+        {
+            Volatile.Write(ref _waitingSince, 0);
+        }
+    }
+
+    private async Task<int> HearAsync(LedgerBatch batch, CancellationToken cancellationToken)
     {
         if (Stalled is null) return await batch.Finished.ReadAsync(cancellationToken).ConfigureAwait(false);
         var began = _time.GetTimestamp();

@@ -16,7 +16,19 @@ public sealed record WorkerStatus(string WorkerId, long AppliedVersion, int Cred
     public int? Unacknowledged { get; init; }
     /// <summary>Tokens drawn per second between its last two heartbeats; null before the second.</summary>
     public double? TokensPerSecond { get; init; }
+    /// <summary>Resident memory of its process in bytes, by its last heartbeat; null where not known.</summary>
+    public long? ResidentBytes { get; init; }
+    /// <summary>What pulling and reading the weights in place took; null before the first.</summary>
+    public TimeSpan? PullTime { get; init; }
+    /// <summary>What its episodes spent over the last half minute; null before the second heartbeat.</summary>
+    public EpisodeTimes? Spent { get; init; }
 }
+
+/// <summary>What a worker's episodes spent, added up over them.</summary>
+/// <param name="Generating">Waiting for the policy, or being drawn for.</param>
+/// <param name="Environment">In the environment.</param>
+/// <param name="Waiting">For the learner to take a turn.</param>
+public readonly record struct EpisodeTimes(TimeSpan Generating, TimeSpan Environment, TimeSpan Waiting);
 
 /// <summary>A task that is being played.</summary>
 /// <param name="EpisodeId">The episode.</param>

@@ -45,9 +45,36 @@ public sealed class ActorBoardTests
         board.Started("episode-0", "episode", "e", 1);
         board.Failed("episode-0", new InvalidOperationException("outer", new IOException("inner")), restarts: false);
         board.Stopped("episode-0", "returned");
+        for (var i = 1; i < 1000; i++)
+        {
+            board.Started($"episode-{i}", "episode", $"e{i}", 1);
+            board.Stopped($"episode-{i}", "finished");
+        }
 
-        var actor = Assert.Single(board.Snapshot());
+        var actor = Assert.Single(board.Snapshot(), a => a.State != "finished");
         Assert.Equal(("failed", "InvalidOperationException: outer\nIOException: inner"), (actor.State, actor.LastFailure));
+    }
+
+    [Fact]
+    public void TimeIsAddedUpByStateWhenAStateIsLeftAndAFailureIsTold()
+    {
+        var board = new ActorBoard();
+        var told = 0;
+        board.Failing += () => told++;
+        foreach (var name in (string[])["episode-0", "episode-1"])
+        {
+            board.Started(name, "episode", "e", 1);
+            board.Enter(name, "generating", 0);
+            Assert.Equal(TimeSpan.Zero, board.Spent("environment"));
+        }
+
+        Thread.Sleep(5);
+        foreach (var name in (string[])["episode-0", "episode-1"]) board.Enter(name, "environment", 0);
+        Assert.True(board.Spent("generating") >= TimeSpan.FromMilliseconds(10), "both count");
+        board.Failed("episode-0", new IOException("x"), restarts: false);
+        board.Stopped("episode-0", "returned");
+        Assert.True(board.Spent("environment") > TimeSpan.Zero);
+        Assert.Equal(1, told);
     }
 
     [Fact]

@@ -189,7 +189,10 @@ internal static class Runs
 {
     /// <summary>Fields that tell how fast and how large the process was; all others are what training computed.</summary>
     private static readonly string[] s_measured =
-        ["rollout_tokens_per_s", "learner_tokens_per_s", "learner_busy", "rss_bytes", "wait_seconds", "disk_wait_seconds", "seconds"];
+    [
+        "rollout_tokens_per_s", "learner_tokens_per_s", "learner_busy", "rss_bytes", "wait_seconds", "learn_seconds", "disk_wait_seconds",
+        "seconds",
+    ];
 
     public static List<JsonElement> Lines(string path) => [.. File.ReadLines(path).Select(line => JsonDocument.Parse(line).RootElement)];
 

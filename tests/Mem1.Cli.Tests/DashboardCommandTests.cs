@@ -53,6 +53,7 @@ public sealed partial class DashboardCommandTests : IDisposable
         await UntilAsync(async () => (await StateAsync()).GetProperty("ledger").GetProperty("leased").GetInt32() == 0, "the episodes end");
         Assert.Equal(paused, Updates);
         Assert.Equal("done", (await SendAsync("set_concurrency", token, value: 2)).Outcome);
+        Assert.Contains("\"concurrent_episodes\": 2", File.ReadAllText(Path.Combine(Run, "limits.json")), StringComparison.Ordinal);
         Assert.Equal("done", (await SendAsync("resume", token)).Outcome);
         run.Until(() => Updates >= paused + 2, "it goes on");
         // The picture is taken twice a second, so it may be of before.
@@ -61,6 +62,7 @@ public sealed partial class DashboardCommandTests : IDisposable
             "the limit is shown");
         Assert.InRange((await StateAsync()).GetProperty("ledger").GetProperty("leased").GetInt32(), 0, 2);
         Assert.Equal("done", (await SendAsync("set_concurrency", token)).Outcome);
+        Assert.False(File.Exists(Path.Combine(Run, "limits.json")));
 
         // An actor and a worker begin anew, and the run goes on.
         var worker = (await StateAsync()).GetProperty("workers")[0].GetProperty("id").GetString()!;
@@ -150,6 +152,24 @@ public sealed partial class DashboardCommandTests : IDisposable
     {
         Refusals.Refused(["train", "--quick", "--runs", _temp["runs"], "--dashboard-token-file", _temp["nowhere"]], "the token file", "nowhere");
         Refusals.Refused(["train", "--quick", "--runs", _temp["runs"], "--dashboard-token-file", _temp.Write("t", "short\n")], "16 to 512");
+    }
+
+    [Theory]
+    [InlineData("")]
+    [InlineData("{}")]
+    [InlineData("3")]
+    [InlineData("{\"concurrent_episodes\": 0}")]
+    [InlineData("{\"concurrent_episodes\": 1.5}")]
+    public void A_kept_limit_that_is_damaged_is_said(string text)
+    {
+        using var folder = Training.RunFolder.Create(_temp["runs"], "kept", chosen: true);
+        Assert.Null(folder.ReadConcurrencyLimit());
+        folder.WriteConcurrencyLimit(4);
+        Assert.Equal(4, folder.ReadConcurrencyLimit());
+        File.WriteAllText(folder.LimitsPath, text);
+        Assert.Contains("limits.json is damaged", Assert.Throws<UserErrorException>(() => folder.ReadConcurrencyLimit()).Message, StringComparison.Ordinal);
+        folder.WriteConcurrencyLimit(null);
+        Assert.Null(folder.ReadConcurrencyLimit());
     }
 
     private int Updates => !File.Exists(Path.Combine(Run, "metrics.jsonl")) ? 0 : File.ReadAllText(Path.Combine(Run, "metrics.jsonl")).Count(c => c == '\n');

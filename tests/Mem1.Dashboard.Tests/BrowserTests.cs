@@ -80,9 +80,12 @@ public sealed class BrowserTests(BrowserFixture fixture) : IClassFixture<Browser
 
             // The theme that is asked for: ink on paper by day, the other way round by night.
             var light = await page.EvaluateAsync<bool>(
-                "(() => { const s = getComputedStyle(document.documentElement); const sum = (c) => c.match(/[0-9]+/g).slice(0, 3).reduce((a, b) => a + +b, 0);"
+                "(() => { const s = getComputedStyle(document.documentElement);"
+                + " const sum = (c) => c.match(/[0-9]+/g).slice(0, 3).reduce((a, b) => a + +b, 0);"
                 + " return sum(s.backgroundColor) > sum(s.color); })()");
             Assert.Equal(theme == ColorScheme.Light, light);
+
+            Assert.Empty(await page.EvaluateAsync<string[]>(Contrast));
 
             // Wide tables scroll within themselves; the page does not.
             Assert.True(
@@ -92,6 +95,77 @@ public sealed class BrowserTests(BrowserFixture fixture) : IClassFixture<Browser
             {
                 var shot = await page.ScreenshotAsync(new() { Animations = ScreenshotAnimations.Disabled });
                 await File.WriteAllBytesAsync(Path.Combine(folder, $"dashboard-{view}-{name}.png"), SmallPng.Shrink(shot), Stop);
+            }
+
+            Assert.Empty(errors);
+        }
+    }
+
+    /// <summary>
+    /// Texts that stand out too little from what is behind them: below 4.5 to 1, or 3 to 1 for large ones (WCAG 2.1, 1.4.3). Charts are drawn
+    /// on canvases and not looked at.
+    /// </summary>
+    private const string Contrast =
+        """
+        (() => {
+          const parse = (c) => {
+            const v = c.match(/-?[0-9.]+(e-?[0-9]+)?/g).map(Number);
+            const unit = c.startsWith('color(');
+            return [...v.slice(0, 3).map((x) => (unit ? 255 * x : x)), v.length > 3 ? v[3] : 1];
+          };
+          const over = (top, below) => [0, 1, 2].map((i) => top[i] * top[3] + below[i] * (1 - top[3])).concat(1);
+          const behind = (e) => {
+            const layers = [];
+            for (let at = e; at; at = at.parentElement) layers.push(parse(getComputedStyle(at).backgroundColor));
+            return layers.reverse().reduce((below, top) => over(top, below), [255, 255, 255, 1]);
+          };
+          const light = (c) => c.slice(0, 3).map((x) => x / 255)
+            .map((x) => (x <= 0.03928 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4)).reduce((sum, x, i) => sum + x * [0.2126, 0.7152, 0.0722][i], 0);
+          const found = new Set();
+          const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+          while (texts.nextNode()) {
+            const e = texts.currentNode.parentElement;
+            if (!texts.currentNode.data.trim() || e.closest('script,style,svg,option,.hidden,.skip') || !e.checkVisibility()) continue;
+            const style = getComputedStyle(e);
+            const paper = behind(e);
+            let opacity = 1;
+            for (let at = e; at; at = at.parentElement) opacity *= Number(getComputedStyle(at).opacity);
+            const ink = parse(style.color);
+            const [a, b] = [light(over([ink[0], ink[1], ink[2], ink[3] * opacity], paper)), light(paper)];
+            const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+            const size = parseFloat(style.fontSize);
+            const large = size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700);
+            if (ratio < (large ? 3 : 4.5)) found.add(`${ratio.toFixed(2)} ${e.tagName}.${e.className} "${texts.currentNode.data.slice(0, 30)}"`);
+          }
+          return [...found].slice(0, 10);
+        })()
+        """;
+
+    [Fact]
+    public async Task A_run_that_has_only_begun_leaves_no_view_empty()
+    {
+        var browser = fixture.Browser;
+        using var run = new RunFolderFixture();
+        await using var files = await DashboardServer.StartAsync(new DashboardOptions { Folder = run.Path, Port = 0 }, Stop);
+        var live = new FakeLive { Now = new LiveSnapshot { LearnerAddress = "here:5050" } };
+        await using var training = await DashboardServer.StartAsync(
+            new DashboardOptions { Folder = run.Path, Port = 0, Live = live, Telemetry = new() }, Stop);
+        await using var context = await browser.NewContextAsync();
+        (string View, string Files, string Live)[] views =
+        [
+            ("overview", "No update is done yet", "No update is done yet"), ("training", "No update is done yet", "No update is done yet"),
+            ("trajectory", "No trajectory is recorded yet", "No trajectory is recorded yet"),
+            ("episodes", "A run's files do not hold", "No episode runs now"), ("workers", "A run's files do not hold", "No worker is connected"),
+            ("actors", "A run's files do not hold", "No actor is known yet"), ("ledger", "A run's files do not hold", "No task has been asked for yet"),
+            ("events", "Nothing has happened yet", "Nothing has happened yet"),
+        ];
+        foreach (var server in (DashboardServer[])[files, training])
+        {
+            var (page, errors) = await OpenAsync(context, server, "overview");
+            foreach (var (view, of, now) in views)
+            {
+                await page.GotoAsync(new Uri(server.Address, $"/#/{view}").ToString());
+                await Assertions.Expect(page.Locator("main").GetByText(server == files ? of : now).First).ToBeVisibleAsync(new() { Timeout = Patience });
             }
 
             Assert.Empty(errors);
@@ -237,15 +311,26 @@ public sealed class BrowserTests(BrowserFixture fixture) : IClassFixture<Browser
             Now = new LiveSnapshot
             {
                 Ledger = new LedgerState { Pending = 3, Leased = 2, Total = 5 },
+                Admission = new AdmissionState(3, 0, 2, 1, 1, 3, 1, "none"),
                 Workers = [new WorkerState("w-1", 1, 2, 3, 4, 5, null, null, null, null)],
-                Actors = [new ActorState("w-1", "", "supervisor", "running", "", 1, 2, 0, null), new ActorState("w-1/policy", "w-1", "policy", "running", "", 1, 2, 0, null)],
+                Actors =
+                [
+                    new ActorState("w-1", "", "supervisor", "running", "", 1, 2, 0, null),
+                    new ActorState("w-1/policy", "w-1", "policy", "running", "", 1, 2, 0, null),
+                ],
             },
         };
         var target = new FakeTarget();
         target.Do = command =>
         {
-            if (command.Name == CommandNames.Pause) live.Now = live.Now! with { Paused = true };
-            return Task.FromResult(new CommandResult(command.Name != CommandNames.DrainWorker, $"Heard {command.Name} of '{command.Target}' at {command.Value}."));
+            if (command.Name is CommandNames.Pause or CommandNames.Resume)
+            {
+                var paused = command.Name == CommandNames.Pause;
+                live.Now = live.Now! with { Paused = paused, Admission = live.Now.Admission! with { Binds = paused ? "paused" : "none" } };
+            }
+
+            return Task.FromResult(new CommandResult(
+                command.Name != CommandNames.DrainWorker, $"Heard {command.Name} of '{command.Target}' at {command.Value}."));
         };
         await using var server = await DashboardServer.StartAsync(
             new DashboardOptions
@@ -289,21 +374,38 @@ public sealed class BrowserTests(BrowserFixture fixture) : IClassFixture<Browser
         await page.GetByRole(AriaRole.Button, new() { Name = "Set concurrency" }).ClickAsync();
         await dialog.GetByLabel("Episodes at once").FillAsync("3");
         await dialog.GetByRole(AriaRole.Button, new() { Name = "Confirm" }).ClickAsync();
-        await Assertions.Expect(dialog.GetByRole(AriaRole.Alert)).ToContainTextAsync("set_concurrency of '' at 3", new() { Timeout = Patience });
+        await Assertions.Expect(dialog.GetByRole(AriaRole.Alert)).ToContainTextAsync(
+            "set_concurrency of '' at 3", new() { Timeout = Patience });
         await page.Keyboard.PressAsync("Escape");
         await ConfirmAsync(page.GetByRole(AriaRole.Button, new() { Name = "Checkpoint now" }), "done: Heard checkpoint");
         await page.Keyboard.PressAsync("5");
-        await ConfirmAsync(page.GetByRole(AriaRole.Button, new() { Name = "Drain worker w-1" }), "refused: Heard drain_worker of 'w-1'");
+        await ConfirmAsync(
+            page.GetByRole(AriaRole.Button, new() { Name = "Drain worker w-1" }), "refused: Heard drain_worker of 'w-1'");
         await page.Keyboard.PressAsync("6");
         await page.GetByRole(AriaRole.Button, new() { Name = "policy", Exact = true }).ClickAsync(new() { Timeout = Patience });
-        await ConfirmAsync(page.GetByRole(AriaRole.Button, new() { Name = "Restart actor w-1/policy" }), "done: Heard restart_actor of 'w-1/policy'");
+        await ConfirmAsync(
+            page.GetByRole(AriaRole.Button, new() { Name = "Restart actor w-1/policy" }), "done: Heard restart_actor of 'w-1/policy'");
         await page.Keyboard.PressAsync("3");
-        await ConfirmAsync(page.GetByRole(AriaRole.Button, new() { Name = "Play this episode again" }), "done: Heard replay_episode of 'u1-0/t'");
+        await ConfirmAsync(
+            page.GetByRole(AriaRole.Button, new() { Name = "Play this episode again" }), "done: Heard replay_episode of 'u1-0/t'");
         await page.Keyboard.PressAsync("7");
         await Assertions.Expect(page.GetByText("the run is paused")).ToBeVisibleAsync(new() { Timeout = Patience });
+        await Assertions.Expect(page.GetByText("3 + 2 + 0 + 0 + 0 = 5")).ToBeVisibleAsync();
+        await page.Keyboard.PressAsync("1");
+        await ConfirmAsync(page.GetByRole(AriaRole.Button, new() { Name = "Resume" }), "done: Heard resume");
+        await Assertions.Expect(page.GetByRole(AriaRole.Button, new() { Name = "Pause" })).ToBeVisibleAsync(new() { Timeout = Patience });
+        await Assertions.Expect(page.GetByRole(AriaRole.Status)).Not.ToContainTextAsync("paused");
+
+        // Everything there is was done, and is among the events, by actor and by episode.
+        Assert.Equal(CommandNames.All.Order(), target.Told.Select(c => c.Name).Order());
         await page.Keyboard.PressAsync("8");
         await Assertions.Expect(page.GetByText("restart_actor w-1/policy is done").First).ToBeVisibleAsync(new() { Timeout = Patience });
-        Assert.Equal(["pause", "set_concurrency", "checkpoint", "drain_worker", "restart_actor", "replay_episode"], target.Told.Select(c => c.Name));
+        await page.GetByLabel("Actor", new() { Exact = true }).FillAsync("w-1/policy");
+        await Assertions.Expect(page.GetByText("2 shown")).ToBeVisibleAsync(new() { Timeout = Patience });
+        await page.GetByRole(AriaRole.Button, new() { Name = "Show all" }).ClickAsync();
+        await page.GetByRole(AriaRole.Button, new() { Name = "u1-0/t" }).First.ClickAsync(new() { Timeout = Patience });
+        await Assertions.Expect(page.GetByText("2 shown")).ToBeVisibleAsync(new() { Timeout = Patience });
+        await Assertions.Expect(page.Locator("tbody")).Not.ToContainTextAsync("w-1/policy");
         Assert.DoesNotContain(Token, await page.ContentAsync(), StringComparison.Ordinal);
         Assert.Equal(0, await page.EvaluateAsync<int>("localStorage.length + sessionStorage.length + document.cookie.length"));
 
@@ -333,9 +435,10 @@ public sealed class BrowserTests(BrowserFixture fixture) : IClassFixture<Browser
     }
 
     /// <summary>Tells what was measured: in the test's output, and where MEM1_MEASUREMENTS says.</summary>
-    private static void Report(string what, object numbers)
+    internal static void Report(string what, object numbers)
     {
-        var line = Json.Write(new { What = what, Date = DateTime.UtcNow.ToString("yyyy-MM-dd HH:mm", CultureInfo.InvariantCulture), Numbers = numbers });
+        var now = DateTime.UtcNow.ToString("yyyy-MM-dd HH:mm", CultureInfo.InvariantCulture);
+        var line = Json.Write(new { What = what, Date = now, Numbers = numbers });
         TestContext.Current.TestOutputHelper?.WriteLine(line);
         if (Environment.GetEnvironmentVariable("MEM1_MEASUREMENTS") is { Length: > 0 } file) File.AppendAllText(file, line + "\n");
     }

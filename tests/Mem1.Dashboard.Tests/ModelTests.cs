@@ -126,6 +126,66 @@ public sealed class ModelTests : IDisposable
     }
 
     [Fact]
+    public void A_batch_that_starves_is_advised_with_what_holds_it_back()
+    {
+        var model = new RunModel("r", RunSource.Live);
+        for (var i = 1; i <= 25; i++) model.AddMetrics(RunFolderFixture.Metrics(i, 0.5, ",\"wait_seconds\":8,\"seconds\":10"), fresh: true);
+        var live = new LiveSnapshot
+        {
+            WaitingSeconds = 39,
+            Ledger = new LedgerState { Pending = 7, Leased = 1, Total = 8 },
+            Workers = [new WorkerState("w", 1, 0, 1, 9, 0, 1, 1, 1, 0) { Budget = new TimeBudget(10, 90, 0) }],
+            Admission = new AdmissionState(7, 0, 1, 1, 1, 0, 1, "free_places"),
+        };
+        model.Live = live;
+        Assert.Equal(["slow_environment"], Advisor.Evaluate(model, DateTimeOffset.UtcNow).Select(a => a.Code)); // five usual waits are not past
+
+        model.Live = live with { WaitingSeconds = 41, StalenessBound = 1 };
+        var advisories = Advisor.Evaluate(model, DateTimeOffset.UtcNow);
+        var starving = Assert.Single(advisories, a => a.Code == "starving");
+        Assert.Equal(
+            "nothing for 41 s, where half of the batches take less than 8.0 s; 1 episodes are played, 7 wait; the workers have no free place",
+            starving.Evidence);
+        Assert.StartsWith("80% of the last 20 updates", Assert.Single(advisories, a => a.Code == "idle_learner").Evidence, StringComparison.Ordinal);
+        model.Live = model.Live with { Paused = true };
+        Assert.Equal(["paused"], Advisor.Evaluate(model, DateTimeOffset.UtcNow).Select(a => a.Code));
+    }
+
+    [Fact]
+    public void A_divergence_that_rises_is_advised_before_it_is_high()
+    {
+        var model = new RunModel("r", RunSource.Live);
+        void Add(int from, int to, double kl)
+        {
+            for (var i = from; i <= to; i++)
+            {
+                model.AddMetrics(string.Create(
+                    System.Globalization.CultureInfo.InvariantCulture, $"{{\"update\":{i},\"kl\":{kl}}}"), fresh: true);
+            }
+        }
+
+        Add(1, 20, 0.01);
+        Add(21, 25, 0.05);
+        Assert.Equal(["kl_rising"], Advisor.Evaluate(model, DateTimeOffset.UtcNow).Select(a => a.Code));
+        Add(26, 30, 0.2);
+        Assert.Equal(["kl_high"], Advisor.Evaluate(model, DateTimeOffset.UtcNow).Select(a => a.Code));
+    }
+
+    [Fact]
+    public void Events_are_found_by_actor_episode_kind_and_text()
+    {
+        var model = new RunModel("r", RunSource.Live);
+        model.Log(new TelemetryEvent(EventLevel.Error, "actor", "broke") { Actor = "w/episode-1", Episode = "u1-0/t" });
+        model.Log(new TelemetryEvent(EventLevel.Info, "note", "of w/episode-1"));
+        int Found(string kind = "", string actor = "", string episode = "", string text = "") =>
+            model.Events(-1, new EventFilter(kind, actor, episode, text), 100).Count;
+
+        Assert.Equal((2, 1, 1, 2, 1, 0), (
+            Found(), Found(actor: "W/episode-1"), Found(episode: "u1-0"), Found(text: "episode-1"), Found(kind: "note", text: "w/"),
+            Found(kind: "note", actor: "w/")));
+    }
+
+    [Fact]
     public void A_healthy_run_is_left_alone()
     {
         var model = new RunModel("r", RunSource.Live);

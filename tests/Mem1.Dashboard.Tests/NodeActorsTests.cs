@@ -30,6 +30,27 @@ public sealed class NodeActorsTests
     }
 
     [Fact]
+    public void A_node_whose_stream_broke_is_unreachable_until_it_reports_again_and_so_are_its_episodes()
+    {
+        var nodes = new NodeActors(_clock);
+        EpisodeState[] episodes = [new("e", "a", 1, 0, "generating", 1, [new EpisodeSpan("generating", 0, 1, 1, null)])];
+        nodes.Report("a", [Actor("a", ""), Actor("a/episode-0", "a")], episodes);
+        _clock.Now += TimeSpan.FromSeconds(2);
+        var played = Assert.Single(nodes.Episodes());
+        Assert.Equal((3.0, 3.0), (played.AgeSeconds, played.Spans[0].AgoSeconds));
+
+        nodes.Lost("a");
+        nodes.Lost("nobody");
+        _clock.Now += TimeSpan.FromSeconds(1);
+        nodes.Lost("a"); // said again with every look
+        Assert.Equal([(NodeActors.Unreachable, 1.0), (NodeActors.Unreachable, 1.0)], nodes.Snapshot().Select(s => (s.State, s.StateSeconds)));
+        Assert.Empty(nodes.Episodes());
+        nodes.Report("a", [Actor("a", "")], episodes);
+        Assert.Equal(["running"], nodes.Snapshot().Select(s => s.State));
+        Assert.Single(nodes.Episodes());
+    }
+
+    [Fact]
     public void What_is_not_the_node_s_own_or_too_much_is_dropped_and_counted()
     {
         var nodes = new NodeActors(_clock);

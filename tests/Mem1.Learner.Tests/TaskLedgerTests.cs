@@ -67,14 +67,26 @@ public sealed class TaskLedgerTests
     {
         var ledger = NewLedger();
         var (one, two) = (new FakeWorker("one", credit: 100), new FakeWorker("two", credit: 100));
-        Join(ledger, one);
-        Join(ledger, two);
+        Assert.Null(ledger.Waiting);
+        Assert.Equal(AdmissionTerm.Staleness, ledger.Admission.Binds);
         ledger.Paused = true;
         var run = ledger.RunAsync(Requests(6), null, _limit);
+        Assert.NotNull(ledger.Waiting);
+        Assert.Equal(new AdmissionStatus(6, 0, 0, 0, 0, 0, 0, AdmissionTerm.Paused), ledger.Admission);
+        ledger.Paused = false;
+        Assert.Equal(AdmissionTerm.NoWorker, ledger.Admission.Binds);
+        ledger.Paused = true;
+        (one.AppliedVersion, two.AppliedVersion) = (-1, -1);
+        Join(ledger, one);
+        Join(ledger, two);
         Assert.Equal(new LedgerCounts(6, 0, 0, 0, 0), ledger.Counts);
         ledger.ConcurrencyLimit = 2;
         ledger.Paused = false;
+        Assert.Equal(new AdmissionStatus(6, 0, 0, 2, 0, 0, 0, AdmissionTerm.Weights), ledger.Admission);
+        (one.AppliedVersion, two.AppliedVersion) = (0, 0);
+        ledger.Wake();
         Assert.Equal(new LedgerCounts(4, 2, 0, 0, 0), ledger.Counts);
+        Assert.Equal(AdmissionTerm.ConcurrencyLimit, ledger.Admission.Binds);
         Assert.Throws<ArgumentOutOfRangeException>(() => ledger.ConcurrencyLimit = 0);
 
         // A place that becomes free is taken at once, by whichever worker has room.

@@ -63,7 +63,8 @@ export function CommandDialog() {
     setBusy(true);
     try {
       const { command, target } = wanted;
-      const done = await send({ command, target, value: wanted.number ? (value === '' ? null : Number(value)) : undefined });
+      const given = wanted.number ? (value === '' ? null : Number(value)) : undefined;
+      const done = await send({ command, target, value: given });
       if (done.status === 401) token = '';
       setNeedsToken(token === '');
       setResult(done);
@@ -85,7 +86,8 @@ export function CommandDialog() {
               onInput={(e) => setValue(e.currentTarget.value)} /></label>
           ) : null}
           {needsToken && !over ? (
-            <label>Token <input type="password" autocomplete="off" required value={typed} onInput={(e) => setTyped(e.currentTarget.value)} />
+            <label>Token{' '}
+              <input type="password" autocomplete="off" required value={typed} onInput={(e) => setTyped(e.currentTarget.value)} />
               <span class="quiet">The run's terminal says where it is; for this page it is kept until it is closed.</span></label>
           ) : null}
           <p role="alert" class={result ? `result ${result.outcome}` : ''}>{result ? `${result.outcome}: ${result.text}` : ''}</p>
@@ -99,6 +101,24 @@ export function CommandDialog() {
   );
 }
 
+const RESUME: Ask = { command: 'resume', title: 'Resume the run', text: 'Tasks are handed out and updates begin again.' };
+
+const PAUSE: Ask = {
+  command: 'pause', title: 'Pause the run',
+  text: 'Episodes and the update under way are finished; then no task is handed out and no update begins until the run is resumed.',
+};
+
+const CHECKPOINT: Ask = {
+  command: 'checkpoint', title: 'Save a checkpoint now',
+  text: 'It is saved as soon as no update is under way, with the episodes played so far. The oldest checkpoint may make room for it.',
+};
+
+const CONCURRENCY: Ask = {
+  command: 'set_concurrency', title: 'Set concurrency',
+  text: 'How many episodes are played at once over all workers; empty for as many as the workers take. '
+    + 'Episodes under way go on. It is kept with the run, also when the run is stopped and resumed.',
+};
+
 /** What concerns the whole run. */
 export function RunCommands() {
   const { state } = useStore();
@@ -107,16 +127,13 @@ export function RunCommands() {
   return (
     <section class="card commands" aria-label="Commands">
       <strong>Commands</strong>
-      {state.paused
-        ? <Button label="Resume" of={{ command: 'resume', title: 'Resume the run', text: 'Tasks are handed out and updates begin again.' }} />
-        : <Button label="Pause" of={{ command: 'pause', title: 'Pause the run',
-          text: 'Episodes and the update under way are finished; then no task is handed out and no update begins until the run is resumed.' }} />}
-      <Button label="Checkpoint now" of={{ command: 'checkpoint', title: 'Save a checkpoint now',
-        text: 'It is saved as soon as no update is under way, with the episodes played so far. The oldest checkpoint may make room for it.' }} />
-      <Button label="Set concurrency" of={{ command: 'set_concurrency', title: 'Set concurrency',
-        text: 'How many episodes are played at once over all workers; empty for as many as the workers take. Episodes under way go on, and a resume of the run forgets it.',
-        number: { label: 'Episodes at once', initial: limit } }} />
-      <span class="quiet">{state.paused ? 'paused; ' : ''}{limit === null ? 'as many episodes at once as the workers take' : `at most ${limit} episodes at once`}</span>
+      {state.paused ? <Button label="Resume" of={RESUME} /> : <Button label="Pause" of={PAUSE} />}
+      <Button label="Checkpoint now" of={CHECKPOINT} />
+      <Button label="Set concurrency" of={{ ...CONCURRENCY, number: { label: 'Episodes at once', initial: limit } }} />
+      <span class="quiet">
+        {state.paused ? 'paused; ' : ''}
+        {limit === null ? 'as many episodes at once as the workers take' : `at most ${limit} episodes at once`}
+      </span>
     </section>
   );
 }

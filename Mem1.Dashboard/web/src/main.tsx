@@ -46,6 +46,8 @@ function App() {
   }, [label, run]);
   const away = state?.unreachable_since;
   const source = { live: 'live', folder: 'from its files', demo: 'recorded' }[state?.source ?? 'folder'];
+  const since = state?.source === 'live' ? (Date.now() - Date.parse(state.phase_since)) / 1000 : null;
+  const doing = [source, state?.phase, state?.source === 'live' ? state.detail : ''].filter(Boolean).join(' · ');
   return (
     <>
       <a class="skip" href="#main" onClick={(e) => { e.preventDefault(); document.getElementById('main')?.focus(); }}>Skip to content</a>
@@ -54,10 +56,10 @@ function App() {
         <p class="status" role="status">
           <span class={connected && !away ? 'dot ok' : 'dot bad'} aria-hidden="true" />
           {connected && away ? `Learner not reachable since ${new Date(away).toLocaleTimeString('en-GB')}; what is shown is from before`
-            : connected ? `${source}${state?.phase ? ` · ${state.phase}` : ''}${state?.source === 'live' && state.detail ? ` · ${state.detail}` : ''}`
+            : connected ? doing
             : everConnected ? 'Connection lost; trying again …' : 'Connecting …'}
           {state?.paused ? <b> · paused</b> : null}
-          {state?.source === 'live' && connected && !away ? <span class="quiet"> · {duration((Date.now() - Date.parse(state.phase_since)) / 1000)}</span> : null}
+          {since !== null && connected && !away ? <span class="quiet"> · {duration(since)}</span> : null}
           {lost > 0 ? <span class="quiet"> · {lost} messages dropped, state read again</span> : null}
         </p>
       </header>

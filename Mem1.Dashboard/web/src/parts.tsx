@@ -11,8 +11,10 @@ export function Tile({ label, value, note }: { label: string; value: string; not
   return <div class="tile"><span class="quiet">{label}</span><b>{value}</b>{note ? <span class="quiet">{note}</span> : null}</div>;
 }
 
-export function Advisories({ list }: { list: Advisory[] }) {
-  if (list.length === 0) return <p class="card good"><span class="sign ok" role="img" aria-label="ok">✓</span> Nothing to worry about.</p>;
+export function Advisories({ list, updates }: { list: Advisory[]; updates: number }) {
+  if (list.length === 0 && updates === 0) return <p class="card quiet">No update is done yet, so there is nothing to judge.</p>;
+  if (list.length === 0)
+    return <p class="card good"><span class="sign ok" role="img" aria-label="ok">✓</span> Nothing to worry about.</p>;
   return (
     <ul class="advisories">
       {list.map((a) => (
@@ -29,10 +31,11 @@ export interface Part { label: string; value: number; colour: string; pattern?: 
 /** Parts of a whole as one bar with its numbers below. */
 export function Stack({ parts, unit, title }: { parts: Part[]; unit: (value: number) => string; title: string }) {
   const total = parts.reduce((sum, p) => sum + p.value, 0);
+  const label = `${title}: ${parts.map((p) => `${p.label} ${unit(p.value)}`).join(', ')}`;
   let at = 0;
   return (
     <figure class="stack">
-      <svg viewBox="0 0 100 6" preserveAspectRatio="none" role="img" aria-label={`${title}: ${parts.map((p) => `${p.label} ${unit(p.value)}`).join(', ')}`}>
+      <svg viewBox="0 0 100 6" preserveAspectRatio="none" role="img" aria-label={label}>
         {parts.map((p) => {
           const width = total > 0 ? (100 * p.value) / total : 0;
           const x = at;

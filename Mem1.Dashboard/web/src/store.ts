@@ -127,14 +127,26 @@ setInterval(() => {
   get<Advisory[]>('/api/advisories').then((advisories) => change({ advisories }), () => undefined);
 }, 2000);
 
-/** Asks for something again and again while a view shows it. */
-export function usePolled<T>(path: string, everyMs: number): T | null {
+/** Asks for something again and again while a view shows it (null asks for nothing), and at once whenever `urgent` changes. */
+export function usePolled<T>(path: string | null, everyMs: number, urgent?: unknown): T | null {
   const [value, set] = useState<T | null>(null);
   useEffect(() => {
+    if (path === null) {
+      set(null);
+      return undefined;
+    }
     let live = true;
+    let asked = 0;
+    let shown = 0;
     const ask = (): void => {
       if (document.hidden) return;
-      get<T>(path).then((v) => { if (live) set(v); }, () => undefined);
+      const turn = ++asked;
+      // Answers may overtake one another; an older one never takes the place of a newer.
+      get<T>(path).then((v) => {
+        if (!live || turn < shown) return;
+        shown = turn;
+        set(v);
+      }, () => undefined);
     };
     ask();
     const timer = setInterval(ask, everyMs);
@@ -142,6 +154,6 @@ export function usePolled<T>(path: string, everyMs: number): T | null {
       live = false;
       clearInterval(timer);
     };
-  }, [path, everyMs]);
+  }, [path, everyMs, urgent]);
   return value;
 }

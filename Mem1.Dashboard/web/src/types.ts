@@ -2,27 +2,41 @@
 
 export interface Ledger { pending: number; leased: number; buffered: number; consumed: number; quarantined: number; total: number }
 
+/** Seconds, added up over episodes. */
+export interface TimeBudget { generating: number; environment: number; waiting: number }
+
 export interface Worker {
   id: string; applied_version: number; credit: number; leases: number; connected_seconds: number; silent_seconds: number;
   running_episodes: number | null; generated_tokens: number | null; tokens_per_second: number | null; unacknowledged: number | null;
+  resident_bytes?: number | null; pull_seconds?: number | null; budget?: TimeBudget | null;
 }
 
 export interface ClusterNode {
-  address: string; incarnation: string; roles: string[]; worker: string | null; membership: string; reachable: boolean; report_seconds: number | null;
+  address: string; incarnation: string; roles: string[]; worker: string | null; membership: string; reachable: boolean;
+  report_seconds: number | null;
+}
+
+/** Why tasks are, or are not, leased now. */
+export interface Admission {
+  pending: number; parked: number; leased: number; workers: number; fresh_workers: number; free_places: number;
+  needs_version: number | null; binds: string;
 }
 
 export interface State {
   source: 'live' | 'folder' | 'demo'; phase: string; share: number; detail: string; phase_since: string; update: number;
-  policy_version: number | null; learner_address: string | null; ledger: Ledger | null; workers: Worker[] | null; nodes?: ClusterNode[] | null;
+  policy_version: number | null; learner_address: string | null;
+  ledger: Ledger | null; workers: Worker[] | null; nodes?: ClusterNode[] | null;
   worker: Record<string, number> | null; actors_by_state: Record<string, number> | null;
   staleness_bound: number | null; paused: boolean; concurrency_limit: number | null;
+  admission?: Admission | null; waiting_seconds?: number | null;
   /** Of a dashboard that follows a learner elsewhere: since when nothing has come from it. */
   unreachable_since?: string; unreachable_why?: string;
   dropped: { browser: number; telemetry: number; history: number };
 }
 
 export interface Run {
-  name: string; source: string; folder: string; config: string; evaluation: Evaluation | null; instance: string; page: boolean; commands?: string[];
+  name: string; source: string; folder: string; config: string; evaluation: Evaluation | null; instance: string; page: boolean;
+  commands?: string[];
 }
 
 export interface Evaluation {

@@ -1,5 +1,5 @@
-// Keeps: only the rows in sight are in the page, so ten thousand actors cost what fifty do.
-import { useState } from 'preact/hooks';
+// Keeps: only the rows in sight are in the page, so ten thousand actors cost what fifty do; what has failed stands first.
+import { useRef, useState } from 'preact/hooks';
 import { Button } from '../commands';
 import { duration, number } from '../format';
 import { NotLive, Sign, Tile } from '../parts';
@@ -9,8 +9,14 @@ import type { Actor, Level } from '../types';
 const ROW = 34;
 const ROWS = 18;
 
-function level(state: string): Level {
-  return state === 'failed' || state === 'unreachable' ? 'error' : state === 'restarted' || state === 'returned' ? 'warning' : 'info';
+// How long a failure that the supervisor has made good is shown as one.
+const FRESH_SECONDS = 30;
+
+function level(a: Actor): Level {
+  if (a.state === 'failed' || a.state === 'unreachable') return 'error';
+  if (a.state !== 'restarted') return a.state === 'returned' ? 'warning' : 'info';
+  const asked = a.last_failure?.startsWith('RestartRequested') ?? false;
+  return !asked && a.state_seconds < FRESH_SECONDS ? 'error' : 'warning';
 }
 
 function mail(a: Actor): string {
@@ -19,44 +25,102 @@ function mail(a: Actor): string {
   return `${number(a.mailbox)} waiting · ${oldest} · ${number(a.messages_per_second, 1)}/s`;
 }
 
+/** Nodes that are gone, then those with a failure, and in each node what failed before its siblings; otherwise in the order they came. */
+function failuresFirst(actors: Actor[]): Actor[] {
+  const nodes = new Map<string, { root: Actor[]; failed: Actor[]; well: Actor[] }>();
+  for (const a of actors) {
+    const name = a.parent || a.path;
+    let node = nodes.get(name);
+    if (!node) nodes.set(name, node = { root: [], failed: [], well: [] });
+    (a.parent ? (level(a) === 'error' ? node.failed : node.well) : node.root).push(a);
+  }
+  const all = [...nodes.values()];
+  const rank = (n: { root: Actor[]; failed: Actor[] }): number =>
+    (n.root.some((a) => level(a) === 'error') ? 0 : n.failed.length > 0 ? 1 : 2);
+  return [0, 1, 2].flatMap((wanted) => all.filter((n) => rank(n) === wanted)).flatMap((n) => [...n.root, ...n.failed, ...n.well]);
+}
+
 export function Actors() {
   const { state } = useStore();
   const [text, setText] = useState('');
   const [closed, setClosed] = useState<Record<string, boolean>>({});
   const [chosen, setChosen] = useState<string | null>(null);
+  const [at, setAt] = useState<string | null>(null);
   const [top, setTop] = useState(0);
-  const answer = usePolled<{ total: number; actors: Actor[] }>(`/api/actors?text=${encodeURIComponent(text)}`, 1000);
+  const tree = useRef<HTMLDivElement>(null);
+  const by = state?.actors_by_state ?? {};
+  // The state is told as soon as it changes; what failed is then asked for at once.
+  const answer = usePolled<{ total: number; actors: Actor[] }>(
+    `/api/actors${text ? `?text=${encodeURIComponent(text)}` : ''}`, 1000, `${by.failed ?? 0} ${by.restarted ?? 0} ${by.unreachable ?? 0}`);
   if (!state?.actors_by_state) return <NotLive what="the actors" />;
-  const actors = answer?.actors ?? [];
-  const roots = actors.filter((a) => !a.parent).length;
+  const actors = failuresFirst(answer?.actors ?? []);
   const children = new Map<string, number>();
   for (const a of actors) children.set(a.parent, (children.get(a.parent) ?? 0) + 1);
+  const roots = actors.filter((a) => !a.parent);
   const rows = actors.filter((a) => !(a.parent && closed[a.parent]));
   const first = Math.max(0, Math.min(rows.length - ROWS, Math.floor(top / ROW) - 4));
   const seen = rows.slice(first, first + ROWS + 8);
   const detail = actors.find((a) => a.path === chosen);
+
+  const go = (index: number): void => {
+    const n = Math.max(0, Math.min(rows.length - 1, index));
+    const row = rows[n];
+    if (!row || !tree.current) return;
+    setAt(row.path);
+    const [from, to] = [tree.current.scrollTop, tree.current.scrollTop + tree.current.clientHeight];
+    if (n * ROW < from) tree.current.scrollTop = n * ROW;
+    else if ((n + 1) * ROW > to) tree.current.scrollTop = (n + 1) * ROW - tree.current.clientHeight;
+  };
+  const key = (e: KeyboardEvent): void => {
+    const here = rows.findIndex((a) => a.path === at);
+    const row = rows[here];
+    const moves: Record<string, number> = {
+      ArrowDown: here + 1, ArrowUp: here - 1, Home: 0, End: rows.length - 1, PageDown: here + ROWS, PageUp: here - ROWS,
+    };
+    if (e.key in moves) go(moves[e.key]!);
+    else if (row && e.key === 'ArrowLeft') {
+      if (row.parent) go(rows.findIndex((a) => a.path === row.parent));
+      else setClosed({ ...closed, [row.path]: true });
+    } else if (row && e.key === 'ArrowRight' && !row.parent) setClosed({ ...closed, [row.path]: false });
+    else if (row && (e.key === 'Enter' || e.key === ' ')) setChosen(row.path);
+    else return;
+    e.preventDefault();
+  };
+
   return (
     <>
       <section class="tiles">
-        <Tile label="Actors" value={number(answer?.total)} note={`on ${roots} node${roots === 1 ? '' : 's'}`} />
-        {Object.entries(state.actors_by_state).map(([name, count]) => <Tile key={name} label={name} value={number(count)} />)}
+        <Tile label="Actors" value={number(answer?.total)} note={`on ${roots.length} node${roots.length === 1 ? '' : 's'}`} />
+        {Object.entries(by).map(([name, count]) => <Tile key={name} label={name} value={number(count)} />)}
       </section>
       <form class="filters" onSubmit={(e) => e.preventDefault()}>
         <label>Name, state or episode <input type="search" value={text} onInput={(e) => setText(e.currentTarget.value)} /></label>
-        <span class="quiet">{rows.length} shown</span>
+        <button type="button" class="command" onClick={() => setClosed(Object.fromEntries(roots.map((a) => [a.path, true])))}>
+          Collapse all
+        </button>
+        <button type="button" class="command" onClick={() => setClosed({})}>Expand all</button>
+        <span class="quiet">{rows.length} shown; arrow keys and Enter work in the tree</span>
       </form>
-      <div class="tree" role="tree" aria-label="Supervision tree" tabIndex={0} onScroll={(e) => setTop(e.currentTarget.scrollTop)}>
+      {answer && rows.length === 0 ? (
+        <p class="card quiet">{text ? 'No actor is called that, or in that state.' : 'No actor is known yet.'}</p>
+      ) : null}
+      <div ref={tree} class="tree" role="tree" aria-label="Supervision tree" tabIndex={0} onKeyDown={key}
+        aria-activedescendant={seen.some((a) => a.path === at) ? `actor ${at}`.replaceAll(' ', '_') : undefined}
+        onScroll={(e) => setTop(e.currentTarget.scrollTop)}>
         <div style={{ height: `${rows.length * ROW}px` }}>
           <div style={{ transform: `translateY(${first * ROW}px)` }}>
             {seen.map((a) => (
-              <div key={a.path} role="treeitem" aria-level={a.parent ? 2 : 1} aria-expanded={children.get(a.path) ? !closed[a.path] : undefined}
-                class={`actor ${level(a.state)}${a.parent ? ' child' : ''}`} data-state={a.state}>
+              <div key={a.path} id={`actor ${a.path}`.replaceAll(' ', '_')} role="treeitem" aria-level={a.parent ? 2 : 1}
+                aria-expanded={children.get(a.path) ? !closed[a.path] : undefined} aria-selected={a.path === chosen}
+                class={`actor ${level(a)}${a.parent ? ' child' : ''}${a.path === at ? ' at' : ''}`} data-state={a.state} data-path={a.path}>
                 {children.get(a.path) ? (
-                  <button type="button" aria-label={closed[a.path] ? 'Expand' : 'Collapse'}
+                  <button type="button" tabIndex={-1} aria-label={closed[a.path] ? 'Expand' : 'Collapse'}
                     onClick={() => setClosed({ ...closed, [a.path]: !closed[a.path] })}>{closed[a.path] ? '▸' : '▾'}</button>
                 ) : null}
-                <Sign level={level(a.state)} />
-                <button type="button" class="link" onClick={() => setChosen(a.path)}>{a.parent ? a.path.slice(a.parent.length + 1) : a.path}</button>
+                <Sign level={level(a)} />
+                <button type="button" class="link" tabIndex={-1} onClick={() => { setChosen(a.path); setAt(a.path); }}>
+                  {a.parent ? a.path.slice(a.parent.length + 1) : a.path}
+                </button>
                 <span class="state">{a.state} {duration(a.state_seconds)}</span>
                 <span class="quiet">{a.restarts > 0 ? `${a.restarts} restarts` : a.kind}</span>
                 <span class="mail" title="messages waiting, how long the oldest has waited, messages handled per second">{mail(a)}</span>
@@ -66,20 +130,31 @@ export function Actors() {
           </div>
         </div>
       </div>
-      {detail ? (
-        <section class="card" aria-label="Actor">
-          <strong>{detail.path}</strong>{' '}
-          {['policy', 'uplink', 'episode'].includes(detail.kind) ? <Button label="Restart" name={`Restart actor ${detail.path}`} of={{ command: 'restart_actor', target: detail.path,
-            title: `Restart ${detail.path}`, text: detail.kind === 'episode'
-              ? "It is stopped and its task is played again from the beginning; that counts as one of the task's tries."
-              : 'Its supervisor restarts it: what it was doing is done again. Too many restarts within a minute end the worker.' }} /> : null}
-          <p>{detail.kind}, {detail.state} for {duration(detail.state_seconds)}, {duration(detail.age_seconds)} old, {detail.restarts} restarts.
-            {' '}Mailbox: {detail.mailbox === null ? 'not known' : `${number(detail.mailbox)} waiting`}, oldest {detail.oldest_seconds === null ? 'not known' : duration(detail.oldest_seconds)},{' '}
-            {detail.messages_per_second === null ? 'no' : number(detail.messages_per_second, 1)} messages/s.
-            {detail.detail ? <> Plays <code>{detail.detail}</code>.</> : null}</p>
-          {detail.last_failure ? <><p>Last failure and its causes:</p><pre>{detail.last_failure}</pre></> : <p class="quiet">It has not failed.</p>}
-        </section>
-      ) : null}
+      {detail ? <Detail of={detail} /> : null}
     </>
+  );
+}
+
+function Detail({ of }: { of: Actor }) {
+  const restarts = of.kind === 'episode'
+    ? "It is stopped and its task is played again from the beginning; that counts as one of the task's tries."
+    : 'Its supervisor restarts it: what it was doing is done again. Too many restarts within a minute end the worker.';
+  return (
+    <section class="card" aria-label="Actor">
+      <strong>{of.path}</strong>{' '}
+      {['policy', 'uplink', 'episode'].includes(of.kind) ? (
+        <Button label="Restart" name={`Restart actor ${of.path}`}
+          of={{ command: 'restart_actor', target: of.path, title: `Restart ${of.path}`, text: restarts }} />
+      ) : null}
+      <p>
+        {of.kind}, {of.state} for {duration(of.state_seconds)}, {duration(of.age_seconds)} old, {of.restarts} restarts. Mailbox:{' '}
+        {of.mailbox === null ? 'not known' : `${number(of.mailbox)} waiting`}, oldest{' '}
+        {of.oldest_seconds === null ? 'not known' : duration(of.oldest_seconds)},{' '}
+        {of.messages_per_second === null ? 'no' : number(of.messages_per_second, 1)} messages/s.
+        {of.detail ? <> Plays <code>{of.detail}</code>.</> : null}
+        {' '}<a href={`#/events/actor/${encodeURIComponent(of.path)}`}>Its events</a>
+      </p>
+      {of.last_failure ? <><p>Last failure and its causes:</p><pre>{of.last_failure}</pre></> : <p class="quiet">It has not failed.</p>}
+    </section>
   );
 }

@@ -1,3 +1,4 @@
+import { useState } from 'preact/hooks';
 import { COLOURS } from '../chart';
 import { duration } from '../format';
 import { NotLive, Table } from '../parts';
@@ -15,29 +16,47 @@ function colour(span: Span): string {
 
 export function Episodes() {
   const { state } = useStore();
-  const answer = usePolled<{ total: number; episodes: Episode[] }>('/api/episodes', 1000);
+  const [text, setText] = useState('');
+  const query = text ? `?text=${encodeURIComponent(text)}` : '';
+  const answer = usePolled<{ total: number; episodes: Episode[] }>(`/api/episodes${query}`, 1000);
   if (!state?.workers) return <NotLive what="what each episode did when" />;
   const episodes = answer?.episodes ?? [];
   const drawn = episodes.filter((e) => e.spans.length > 0).slice(0, 60);
   const longest = Math.max(1e-3, ...drawn.map((e) => Math.max(...e.spans.map((s) => s.ago_seconds)) - endOf(e)));
+  const versions = [...new Set(drawn.flatMap((e) => e.spans.map((s) => s.policy_version)))].filter((v) => v !== null).sort((a, b) => a - b);
   return (
     <>
+      <form class="filters" onSubmit={(e) => e.preventDefault()}>
+        <label>Episode or worker <input type="search" value={text} onInput={(e) => setText(e.currentTarget.value)} /></label>
+        <span class="quiet">
+          {answer?.total ?? 0} running or ended lately. A lane begins with its episode; the widest is {duration(longest)}.
+        </span>
+      </form>
       <p class="quiet">
-        {answer?.total ?? 0} episodes, running or ended lately. A lane begins with its episode; the widest is {duration(longest)}.
-        <span class="legend inline"><i style={{ background: VERSIONS[0] }} /> generating (a colour per policy version) <i style={{ background: COLOURS[4] }} /> under way <i style={{ background: COLOURS[1] }} /> environment{' '}
-          <i style={{ background: 'var(--line)' }} /> waiting for the learner</span>
+        <span class="legend inline">
+          generating (a colour per policy version){' '}
+          {versions.slice(-VERSIONS.length).map((v) => (
+            <span key={v}><i style={{ background: VERSIONS[v % VERSIONS.length] }} /> {v} </span>
+          ))}
+          <i style={{ background: COLOURS[4] }} /> under way <i style={{ background: COLOURS[1] }} /> environment{' '}
+          <i style={{ background: 'var(--line)' }} /> waiting for the learner
+        </span>
       </p>
       <Table label="Episodes" head={['Episode', 'Turns', 'State', 'Turn', 'Try', 'Age', 'Worker']}>
         {episodes.slice(0, 120).map((e) => (
           <tr key={`${e.worker} ${e.id} ${e.attempt}`}>
             <th scope="row" class="long">{e.id}</th>
-            <td class="lane">{e.spans.length > 0 ? <Lane of={e} longest={longest} /> : <span class="quiet">played elsewhere</span>}</td>
+            <td class="lane">
+              {e.spans.length > 0 ? <Lane of={e} longest={longest} /> : <span class="quiet">its worker tells nothing of it</span>}
+            </td>
             <td>{e.state}</td><td>{e.turn ?? '–'}</td><td>{e.attempt}</td><td class="nowrap">{duration(e.age_seconds)}</td>
             <td class="long">{e.worker}</td>
           </tr>
         ))}
       </Table>
-      {episodes.length === 0 ? <p class="card quiet">No episode runs now.</p> : null}
+      {answer && episodes.length === 0 ? (
+        <p class="card quiet">{text ? 'No episode or worker is called that.' : 'No episode runs now.'}</p>
+      ) : null}
     </>
   );
 }
@@ -49,12 +68,15 @@ function endOf(e: Episode): number {
 function Lane({ of, longest }: { of: Episode; longest: number }) {
   const start = Math.max(...of.spans.map((s) => s.ago_seconds));
   const turns = Math.max(...of.spans.map((s) => s.turn)) + 1;
+  const label = `${turns} turns in ${duration(start - endOf(of))}`;
   return (
-    <svg viewBox="0 0 100 8" preserveAspectRatio="none" role="img" aria-label={`${turns} turns in ${duration(start - endOf(of))}`}>
+    <svg viewBox="0 0 100 8" preserveAspectRatio="none" role="img" aria-label={label}>
       {of.spans.map((s, i) => (
         <rect key={i} x={(100 * (start - s.ago_seconds)) / longest} y={s.kind === 'waiting' ? 3 : 1} height={s.kind === 'waiting' ? 2 : 6}
           width={Math.max(0.15, (100 * s.seconds) / longest)} fill={colour(s)}>
-          <title>{`turn ${s.turn}: ${s.kind} ${duration(s.seconds)}${s.policy_version !== null ? `, policy ${s.policy_version}` : ''}`}</title>
+          <title>
+            {`turn ${s.turn}: ${s.kind} ${duration(s.seconds)}${s.policy_version !== null ? `, policy ${s.policy_version}` : ''}`}
+          </title>
         </rect>
       ))}
     </svg>

@@ -1,9 +1,9 @@
 import { Chart, COLOURS } from '../chart';
 import { bytes, duration, last, number } from '../format';
 import { RunCommands } from '../commands';
-import { Advisories, Stack, Tile } from '../parts';
+import { Advisories, Stack, Table, Tile } from '../parts';
 import { usePolled, useStore } from '../store';
-import type { Episode, Evaluation } from '../types';
+import type { Episode, Evaluation, TimeBudget, Worker } from '../types';
 
 export function Overview() {
   const { metrics, advisories, state, run } = useStore();
@@ -12,7 +12,7 @@ export function Overview() {
   const now = (name: string): number | null => last(series[name]);
   return (
     <>
-      <section aria-label="Advisories"><Advisories list={advisories} /></section>
+      <section aria-label="Advisories"><Advisories list={advisories} updates={updates.length} /></section>
       <RunCommands />
       <section class="tiles" aria-label="Now">
         <Tile label="Update" value={number(updates.length ? updates[updates.length - 1] : 0)} note={state?.phase} />
@@ -32,8 +32,9 @@ export function Overview() {
           lines={em.map((n) => ({ label: `${n.slice(3)} objective${n === 'em_1' ? '' : 's'}`, values: series[n] }))} />
         <Chart title="Tokens per second" x={updates} lines={[
           { label: 'sampled', values: series.rollout_tokens_per_s }, { label: 'learned', values: series.learner_tokens_per_s }]} />
-        <LearnerBudget seconds={series.seconds} wait={series.wait_seconds} />
-        <TimeBudget live={state?.workers !== null && state?.workers !== undefined} />
+        <LearnerBudget series={series} />
+        {state?.workers?.some((w) => w.budget) ? <WorkerBudget of={state.workers} />
+          : <EpisodeBudget live={state?.workers !== null && state?.workers !== undefined} />}
       </section>
     </>
   );
@@ -42,38 +43,89 @@ export function Overview() {
 // As many updates as a person calls "now".
 const RECENT = 20;
 
-function LearnerBudget({ seconds, wait }: { seconds: (number | null)[] | undefined; wait: (number | null)[] | undefined }) {
-  const sum = (values: (number | null)[] | undefined): number => (values ?? []).slice(-RECENT).reduce<number>((n, v) => n + (v ?? 0), 0);
-  const total = sum(seconds);
-  const waiting = Math.min(total, sum(wait));
-  if (!wait || total === 0) return null;
+const share = (total: number) => (v: number): string => `${((100 * v) / total).toFixed(0)}% (${duration(v)})`;
+
+function LearnerBudget({ series }: { series: Record<string, (number | null)[]> }) {
+  const recent = (name: string): number[] => (series[name] ?? []).slice(-RECENT).map((v) => v ?? 0);
+  const sum = (values: number[]): number => values.reduce((n, v) => n + v, 0);
+  const total = sum(recent('seconds'));
+  if (!series.wait_seconds || total === 0) return null;
+  const waiting = Math.min(total, sum(recent('wait_seconds')));
+  const learn = recent('learn_seconds');
+  const learning = Math.min(total - waiting, sum(learn));
+  // What of it went into preparing data; the rest is the optimiser's.
+  const busy = (series.learner_busy ?? []).slice(-RECENT);
+  const preparing = sum(learn.map((seconds, i) => seconds * (1 - (busy[i] ?? 1))));
+  const rest = total - waiting - learning;
+  const parts = learning > 0
+    ? [
+      { label: 'waiting for episodes', value: waiting, colour: COLOURS[4]! },
+      { label: 'preparing batches', value: preparing, colour: COLOURS[5]! },
+      { label: 'learning', value: learning - preparing, colour: COLOURS[0]! },
+      { label: 'publishing and the rest', value: rest, colour: COLOURS[6]! },
+    ]
+    : [
+      { label: 'waiting for episodes', value: waiting, colour: COLOURS[4]! },
+      { label: 'learning, publishing, saving', value: rest, colour: COLOURS[0]! },
+    ];
   return (
     <figure class="chart">
       <figcaption><strong>Where the learner's time goes</strong> <span class="quiet">last {RECENT} updates</span></figcaption>
-      <Stack title="Time of the learner" unit={(v) => `${((100 * v) / total).toFixed(0)}% (${duration(v)})`} parts={[
-        { label: 'waiting for episodes', value: waiting, colour: COLOURS[4]! },
-        { label: 'learning, publishing, saving', value: total - waiting, colour: COLOURS[0]! },
-      ]} />
+      <Stack title="Time of the learner" unit={share(total)} parts={parts} />
     </figure>
   );
 }
 
-function TimeBudget({ live }: { live: boolean }) {
-  const answer = usePolled<{ episodes: Episode[] }>('/api/episodes', 2000);
-  const sums = { generating: 0, environment: 0, waiting: 0 } as Record<string, number>;
-  for (const episode of answer?.episodes ?? [])
-    for (const span of episode.spans) sums[span.kind] = (sums[span.kind] ?? 0) + span.seconds;
-  const total = Object.values(sums).reduce((a, b) => a + b, 0);
+function partsOf(b: TimeBudget): { label: string; value: number; colour: string }[] {
+  return [
+    { label: 'generating', value: b.generating, colour: COLOURS[0]! },
+    { label: 'environment', value: b.environment, colour: COLOURS[1]! },
+    { label: 'waiting for the learner', value: b.waiting, colour: COLOURS[4]! },
+  ];
+}
+
+const whole = (b: TimeBudget): number => b.generating + b.environment + b.waiting;
+
+/** Of every worker, wherever it runs. */
+function WorkerBudget({ of }: { of: Worker[] }) {
+  const known = of.filter((w) => w.budget && whole(w.budget) > 0);
+  const all: TimeBudget = { generating: 0, environment: 0, waiting: 0 };
+  for (const { budget } of known) {
+    all.generating += budget!.generating;
+    all.environment += budget!.environment;
+    all.waiting += budget!.waiting;
+  }
   return (
     <figure class="chart">
-      <figcaption><strong>Where the time of episodes goes</strong> <span class="quiet">running and last ended, of this process</span></figcaption>
-      {total > 0
-        ? <Stack title="Time of episodes" unit={(v) => `${((100 * v) / total).toFixed(0)}% (${duration(v)})`} parts={[
-          { label: 'generating', value: sums.generating!, colour: COLOURS[0]! },
-          { label: 'environment', value: sums.environment!, colour: COLOURS[1]! },
-          { label: 'waiting for the learner', value: sums.waiting!, colour: COLOURS[4]! },
-        ]} />
-        : <p class="quiet">{live ? 'No episode has been played yet.' : 'Known only while a worker runs in this process.'}</p>}
+      <figcaption>
+        <strong>Where the workers' time goes</strong> <span class="quiet">their episodes over the last half minute, added up</span>
+      </figcaption>
+      {known.length === 0 ? <p class="quiet">No turn was played in the last half minute.</p>
+        : <Stack title="Time of the workers' episodes" unit={share(whole(all))} parts={partsOf(all)} />}
+      {known.length > 1 ? (
+        <Table label="Time of each worker" head={['Worker', 'Generating, environment, waiting']}>
+          {known.map((w) => (
+            <tr key={w.id}><th scope="row" class="long">{w.id}</th>
+              <td><Stack title={`Time of ${w.id}`} unit={share(whole(w.budget!))} parts={partsOf(w.budget!)} /></td></tr>
+          ))}
+        </Table>
+      ) : null}
+    </figure>
+  );
+}
+
+/** Where workers tell nothing of their time, that of the episodes that are known. */
+function EpisodeBudget({ live }: { live: boolean }) {
+  const answer = usePolled<{ episodes: Episode[] }>('/api/episodes', 2000);
+  const sums: TimeBudget = { generating: 0, environment: 0, waiting: 0 };
+  for (const span of (answer?.episodes ?? []).flatMap((e) => e.spans))
+    if (span.kind in sums) sums[span.kind as keyof TimeBudget] += span.seconds;
+  const total = whole(sums);
+  return (
+    <figure class="chart">
+      <figcaption><strong>Where the time of episodes goes</strong> <span class="quiet">running and last ended</span></figcaption>
+      {total > 0 ? <Stack title="Time of episodes" unit={share(total)} parts={partsOf(sums)} />
+        : <p class="quiet">{live ? 'No episode has been played yet.' : "A run's files do not hold it."}</p>}
     </figure>
   );
 }

@@ -16,8 +16,16 @@ const GROUPS: { title: string; note: string; names: string[] }[] = [
   { title: 'Turns', note: 'per episode', names: ['turns_mean'] },
   { title: 'Peak tokens', note: 'prompt + context + generated', names: ['peak_tokens_mean'] },
   { title: 'Invalid format', note: 'share of episodes', names: ['invalid_format_rate'] },
-  { title: 'Failures', note: 'environment failures of the batch, tasks given up so far', names: ['environment_failures', 'quarantined', 'skipped_updates'] },
-  { title: 'Seconds', note: 'a whole update', names: ['seconds', 'wait_seconds'] },
+  {
+    title: 'Failures', note: 'environment failures of the batch, tasks given up so far',
+    names: ['environment_failures', 'quarantined', 'skipped_updates', 'masked_episodes'],
+  },
+  { title: 'Learner busy', note: 'share of the optimiser steps not spent on preparing data', names: ['learner_busy'] },
+  { title: 'Tokens per second', note: 'sampled, and learnt from', names: ['rollout_tokens_per_s', 'learner_tokens_per_s'] },
+  {
+    title: 'Seconds', note: 'a whole update, and its parts; the wait for the disk adds up over the run',
+    names: ['seconds', 'wait_seconds', 'learn_seconds', 'disk_wait_seconds'],
+  },
   { title: 'Memory', note: 'resident bytes', names: ['rss_bytes'] },
   { title: 'Live tensors', note: 'after the update', names: ['live_tensors'] },
   { title: 'Staleness', note: 'versions', names: ['staleness_max', 'staleness_mean'] },
@@ -30,11 +38,15 @@ export function Training() {
     { title: 'Reward', note: 'mean of the batch, and its parts', names: named('reward_') },
     { title: 'Exact match', note: 'by number of objectives', names: named('em_') },
     ...GROUPS,
-    { title: 'Discarded', note: 'turns so far, by cause', names: named('discarded_') },
+    { title: 'Discarded', note: 'tries so far, by cause', names: named('discarded_') },
+    { title: 'Refused', note: 'turns so far, by cause', names: named('refused_') },
+    { title: 'Ledger', note: 'tasks by state after the update', names: named('ledger_').filter((n) => n !== 'ledger_consumed') },
   ];
   const grouped = new Set(groups.flatMap((g) => g.names));
   // Every metric is shown: those that have no place above get a picture of their own.
-  const rest = Object.keys(series).filter((n) => !grouped.has(n) && n !== 'policy_version' && !n.startsWith('staleness_tokens.')).sort();
+  const rest = Object.keys(series)
+    .filter((n) => !grouped.has(n) && n !== 'policy_version' && !n.startsWith('staleness_tokens.')).sort();
+  if (updates.length === 0) return <p class="card quiet">No update is done yet; each adds a line to metrics.jsonl, which is drawn here.</p>;
   return (
     <section class="charts">
       {groups.filter((g) => g.names.some((n) => series[n])).map((g) => (

@@ -45,14 +45,19 @@ export function TrajectoryView() {
     return () => void (live = false);
   }, [index, run?.instance]);
 
-  if (trajectories.length === 0) return <p class="card quiet">No trajectory is recorded yet; checkpoint.sampled_trajectories says how many of an update are.</p>;
+  if (trajectories.length === 0) {
+    return (
+      <p class="card quiet">No trajectory is recorded yet; checkpoint.sampled_trajectories says how many of an update are.</p>
+    );
+  }
   return (
     <>
       <form class="filters" onSubmit={(e) => e.preventDefault()}>
         <label>Episode <select value={String(index ?? '')} onChange={(e) => { location.hash = `#/trajectory/${e.currentTarget.value}`; }}>
           {trajectories.map((t) => (
             <option key={t.index} value={String(t.index)}>
-              {`${t.replay ? 'played again after ' : ''}update ${t.update}: reward ${number(t.reward, 2)}, ${t.turns} turns, ${t.end} – ${t.episode_id}`}
+              {`${t.replay ? 'played again after ' : ''}update ${t.update}: reward ${number(t.reward, 2)}, `
+                + `${t.turns} turns, ${t.end} – ${t.episode_id}`}
             </option>
           ))}
         </select></label>
@@ -60,8 +65,13 @@ export function TrajectoryView() {
           <option value="kind">segment kind</option><option value="log_prob">log-prob</option>
           <option value="advantage">advantage</option><option value="value">value</option>
         </select></label>
-        {trajectory ? <Button label="Play again" name="Play this episode again" of={{ command: 'replay_episode', target: trajectory.episode_id,
-          title: 'Play this episode again', text: `The task of ${trajectory.episode_id} is played again with the same seeds under the newest policy. It is not trained on, and appears in this list when it is played.` }} /> : null}
+        {trajectory ? (
+          <Button label="Play again" name="Play this episode again" of={{
+            command: 'replay_episode', target: trajectory.episode_id, title: 'Play this episode again',
+            text: `The task of ${trajectory.episode_id} is played again with the same seeds under the newest policy. `
+              + 'It is not trained on, and appears in this list when it is played.',
+          }} />
+        ) : null}
       </form>
       {failure ? <p class="card warning">The trajectory could not be read ({failure}).</p> : null}
       {trajectory ? <Shown of={trajectory} paint={paint} /> : null}
@@ -91,8 +101,13 @@ function Shown({ of, paint }: { of: Trajectory; paint: Paint }) {
         <li><i class="k-information" /> information</li>{hasTokens ? <li><i class="k-discarded" /> discarded after its turn</li> : null}
         {paint !== 'kind' ? <li>{paint.replace('_', '-')}: <i class="heat-low" /> low <i class="heat-high" /> high</li> : null}
       </ul>
-      {!hasTokens ? <p class="quiet">This record has no single tokens (it is of an older release), so its segments are shown as text.</p> : null}
-      <details class="card" open><summary>Prompt, {of.prompt_tokens} tokens</summary><pre class="tokens k-prompt">{of.prompt}</pre></details>
+      {!hasTokens ? (
+        <p class="quiet">This record has no single tokens (it is of an older release), so its segments are shown as text.</p>
+      ) : null}
+      <details class="card" open>
+        <summary>Prompt, {of.prompt_tokens} tokens</summary>
+        <pre class="tokens k-prompt">{of.prompt}</pre>
+      </details>
       {of.turns.map((turn, j) => <TurnCard key={j} of={of} turn={turn} j={j} paint={paint} show={setToken} />)}
       <section class="card" aria-label="Answer"><strong>Answer</strong><pre>{of.answer || '(none)'}</pre></section>
       <TokenCard of={token} />
@@ -157,8 +172,10 @@ function TurnCard({ of, turn, j, paint, show }: { of: Trajectory; turn: Turn; j:
     select(e.key === 'Home' ? 0 : e.key === 'End' ? list.length - 1 : at + (e.key === 'ArrowRight' ? 1 : -1));
   };
   const kept = j > 0 ? of.turns[j - 1]! : null;
-  const gone = of.turns.slice(0, Math.max(0, j - 1)).reduce((n, t) => n + t.generated_tokens + t.observation_tokens, 0)
+  const forgets = of.layout !== 'full';
+  const gone = !forgets ? 0 : of.turns.slice(0, Math.max(0, j - 1)).reduce((n, t) => n + t.generated_tokens + t.observation_tokens, 0)
     + (kept?.discarded_tokens ?? 0);
+  const paints = (t: Token): string => (paint === 'kind' ? '' : ` ${heat(t, paint, range)}`);
   return (
     <section class="card turn" aria-label={`Turn ${j}`}>
       <h3>Turn {j} <span class="quiet">
@@ -168,29 +185,34 @@ function TurnCard({ of, turn, j, paint, show }: { of: Trajectory; turn: Turn; j:
       </span></h3>
       <pre class="tokens" tabIndex={0} role="group" aria-label={`Tokens of turn ${j}; arrow keys go from one to the next`} onKeyDown={key}>
         {list.map((t, i) => (
-          <span key={i} class={`k-${t.kind}${t.discarded ? ' k-discarded' : ''}${paint === 'kind' ? '' : ` ${heat(t, paint, range)}`}${i === at ? ' at' : ''}`}
+          <span key={i} class={`k-${t.kind}${t.discarded ? ' k-discarded' : ''}${paints(t)}${i === at ? ' at' : ''}`}
             onPointerEnter={() => show(t)} onClick={() => select(i)}>{t.text}</span>
         ))}
         {turn.information ? <span class="k-information" onPointerEnter={() => show({
           text: turn.information, kind: 'information', turn: j, loss: false, discarded: false })}>{turn.information}</span> : null}
       </pre>
       {kept ? (
-        <details>
+        <details open>
           <summary>State against turn {j - 1}</summary>
-          <pre class="diff">{diff(kept.internal_state, turn.internal_state).map((p, i) => (
-            p.kind === 'same' ? <span key={i}>{p.text}</span> : p.kind === 'added' ? <ins key={i}>{p.text}</ins> : <del key={i}>{p.text}</del>
-          ))}</pre>
+          <pre class="diff">{diff(kept.internal_state, turn.internal_state).map((p, i) => {
+            const Piece = p.kind === 'same' ? 'span' : p.kind === 'added' ? 'ins' : 'del';
+            return <Piece key={i}>{p.text}</Piece>;
+          })}</pre>
         </details>
       ) : null}
       <details>
         <summary>{gone === 0 ? 'Nothing was pruned yet' : `Pruned before this turn: ${gone} tokens`}</summary>
-        {gone === 0 ? <p class="quiet">The agent sees the prompt{j > 0 ? ' and all of the turn before' : ''}.</p> : (
+        {gone === 0 ? (
+          <p class="quiet">The agent sees the prompt{j === 0 ? '' : forgets ? ' and all of the turn before' : ' and all turns before'}.</p>
+        ) : (
           <>
             <p class="quiet">Out of the agent's sight in this turn, unless its state says it again:</p>
             {of.turns.slice(0, Math.max(0, j - 1)).map((t, i) => (
               <pre key={i} class="pruned">{`turn ${i}: ${t.internal_state}${t.action}${t.information}`}</pre>
             ))}
-            {kept?.discarded_tokens ? <pre class="pruned">{`turn ${j - 1}, the first ${kept.discarded_tokens} tokens of the response`}</pre> : null}
+            {kept?.discarded_tokens ? (
+              <pre class="pruned">{`turn ${j - 1}, the first ${kept.discarded_tokens} tokens of the response`}</pre>
+            ) : null}
           </>
         )}
       </details>
@@ -203,8 +225,10 @@ function TokenCard({ of }: { of: Token | null }) {
     <aside class="token" aria-live="polite" aria-label="Token">
       {of === null ? <span class="quiet">Point at a token, or step through a turn with the arrow keys.</span> : (
         <dl>
-          <dt>token</dt><dd><code>{of.text.length > 60 ? `${of.text.slice(0, 60)}…` : of.text}</code>{of.id !== undefined ? ` (${of.id})` : ''}</dd>
-          <dt>kind</dt><dd>{of.kind === 'state' ? 'internal state' : of.kind}, turn {of.turn}{of.discarded ? ', discarded after it' : ''}</dd>
+          <dt>token</dt>
+          <dd><code>{of.text.length > 60 ? `${of.text.slice(0, 60)}…` : of.text}</code>{of.id !== undefined ? ` (${of.id})` : ''}</dd>
+          <dt>kind</dt>
+          <dd>{of.kind === 'state' ? 'internal state' : of.kind}, turn {of.turn}{of.discarded ? ', discarded after it' : ''}</dd>
           <dt>log-prob</dt><dd>{number(of.logProb)}{of.logProb !== undefined ? ` (p ${number(Math.exp(of.logProb))})` : ''}</dd>
           <dt>value</dt><dd>{number(of.value)}</dd>
           <dt>advantage</dt><dd>{number(of.advantage)}</dd>
