@@ -1,6 +1,7 @@
 // Invariants:
 //  * Every number is written by the one actor it belongs to and may be read by any thread; only gauges ever go down.
 using System.Diagnostics.Metrics;
+using Mem1.Protocol.V1;
 
 namespace Mem1.Actors;
 
@@ -161,6 +162,20 @@ internal sealed class RolloutTelemetry : IDisposable
     public void Wanted(long version) => Volatile.Write(ref _wanted, version);
 
     public void WeightsFailed() => Interlocked.Increment(ref _weightsFailures);
+
+    /// <summary>What the learner is told every few seconds.</summary>
+    public Heartbeat Heartbeat(long version, int unacknowledged, TimeSpan pull) => new()
+    {
+        RunningEpisodes = Running,
+        PolicyVersion = version,
+        GeneratedTokens = GeneratedTokens,
+        Unacknowledged = unacknowledged,
+        ResidentBytes = Environment.WorkingSet,
+        PullSeconds = pull.TotalSeconds,
+        GeneratingSeconds = Board.Spent("generating").TotalSeconds,
+        EnvironmentSeconds = Board.Spent("environment").TotalSeconds,
+        WaitingSeconds = Board.Spent("waiting").TotalSeconds,
+    };
 
     public RolloutCounters Snapshot()
     {

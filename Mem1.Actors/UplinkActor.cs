@@ -214,18 +214,7 @@ internal sealed partial class UplinkActor : CountedActor, IWithTimers
 
     private void Beat() => Say(new WorkerMessage
     {
-        Heartbeat = new Heartbeat
-        {
-            RunningEpisodes = _services.Telemetry.Running,
-            PolicyVersion = _memory.Applied ?? -1,
-            GeneratedTokens = _services.Telemetry.GeneratedTokens,
-            Unacknowledged = _memory.Outbox.Unacknowledged,
-            ResidentBytes = Environment.WorkingSet,
-            PullSeconds = _memory.PullTime.TotalSeconds,
-            GeneratingSeconds = _services.Telemetry.Board.Spent("generating").TotalSeconds,
-            EnvironmentSeconds = _services.Telemetry.Board.Spent("environment").TotalSeconds,
-            WaitingSeconds = _services.Telemetry.Board.Spent("waiting").TotalSeconds,
-        },
+        Heartbeat = _services.Telemetry.Heartbeat(_memory.Applied ?? -1, _memory.Outbox.Unacknowledged, _memory.PullTime),
     });
 
     // A message that cannot be said now is either in the outbox, and said on the next stream, or is of no use there.

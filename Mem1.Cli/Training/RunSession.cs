@@ -124,6 +124,17 @@ internal sealed class RunSession : IDisposable
     /// <summary>The worker of this process; null when workers come from elsewhere.</summary>
     public RolloutWorker? LocalWorker => _worker;
 
+    /// <summary>Keeps to the limit of episodes at once that was set before the run was stopped, and has the next one kept.</summary>
+    /// <exception cref="UserErrorException">What was kept is damaged.</exception>
+    public void KeepLimit(RunFolder folder, Action<string> note)
+    {
+        KeepConcurrencyLimit = folder.WriteConcurrencyLimit;
+        if (folder.ReadConcurrencyLimit() is not { } limit) return;
+        Ledger.ConcurrencyLimit = limit;
+        note(FormattableString.Invariant(
+            $"At most {limit} episodes are played at once, as somebody set from the dashboard before ({folder.LimitsPath})."));
+    }
+
     /// <summary>Tells a worker of another process to finish what it plays and leave; false when there is none of that name.</summary>
     public bool DrainWorker(string workerId, string reason) => _host.Drain(workerId, reason);
 

@@ -159,7 +159,6 @@ internal sealed class TrainRun(
         EnvironmentSet environment, Checkpoint model, TrainingState state, torch.Device device, CancellationToken cancellationToken)
     {
         var tokenizer = model.Tokenizer!;
-        var limit = folder.ReadConcurrencyLimit();
         var decoder = new TorchDecoder(model.Config, model.Weights, device, config.Learner.Precision, model.Adapter);
         var reference = config.Ppo.NeedsReference
             ? new TorchDecoder(model.Config, ReferenceWeights(model, started: state.Update > 0), device, config.Learner.Precision) : null;
@@ -190,15 +189,8 @@ internal sealed class TrainRun(
         using var session = new RunSession(
             config, model.Config, environment.Factory, tokenizer, publisher, fingerprint, loggers, cancellationToken, security, reporter.Hosting,
             spool, restored, reporter.Note);
-        session.KeepConcurrencyLimit = folder.WriteConcurrencyLimit;
-        session.Ledger.ConcurrencyLimit = limit;
+        session.KeepLimit(folder, reporter.Note);
         reporter.Serving(session);
-        if (limit is { } most)
-        {
-            reporter.Note(FormattableString.Invariant(
-                $"At most {most} episodes are played at once, as somebody set from the dashboard before ({folder.LimitsPath})."));
-        }
-
         var ledger = session.Ledger;
         using var closing = new RunSpool.Closing(ledger); // before the session's worker hands back what it plays
         if (!config.Rollout.LocalWorker)

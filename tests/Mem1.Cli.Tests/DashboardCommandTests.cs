@@ -53,7 +53,7 @@ public sealed partial class DashboardCommandTests : IDisposable
         await UntilAsync(async () => (await StateAsync()).GetProperty("ledger").GetProperty("leased").GetInt32() == 0, "the episodes end");
         Assert.Equal(paused, Updates);
         Assert.Equal("done", (await SendAsync("set_concurrency", token, value: 2)).Outcome);
-        Assert.Contains("\"concurrent_episodes\": 2", File.ReadAllText(Path.Combine(Run, "limits.json")), StringComparison.Ordinal);
+        Assert.Contains("\"concurrent_episodes\":2", File.ReadAllText(Path.Combine(Run, "limits.json")), StringComparison.Ordinal);
         Assert.Equal("done", (await SendAsync("resume", token)).Outcome);
         run.Until(() => Updates >= paused + 2, "it goes on");
         // The picture is taken twice a second, so it may be of before.
@@ -167,7 +167,8 @@ public sealed partial class DashboardCommandTests : IDisposable
         folder.WriteConcurrencyLimit(4);
         Assert.Equal(4, folder.ReadConcurrencyLimit());
         File.WriteAllText(folder.LimitsPath, text);
-        Assert.Contains("limits.json is damaged", Assert.Throws<UserErrorException>(() => folder.ReadConcurrencyLimit()).Message, StringComparison.Ordinal);
+        var refused = Assert.Throws<UserErrorException>(() => folder.ReadConcurrencyLimit());
+        Assert.Contains("limits.json is damaged", refused.Message, StringComparison.Ordinal);
         folder.WriteConcurrencyLimit(null);
         Assert.Null(folder.ReadConcurrencyLimit());
     }
