@@ -1,4 +1,5 @@
 using System.CommandLine;
+using Mem1.Actors;
 using Mem1.Cli.Output;
 using Mem1.Dashboard;
 
@@ -41,6 +42,8 @@ internal static class DashboardCommand
             run, learner, demo, port, listen,
         };
         security.AddTo(command);
+        var guest = new GuestArguments(NodeRoles.Dashboard);
+        guest.AddTo(command);
         command.SetAction(async (parse, cancellationToken) =>
         {
             var folder = parse.GetValue(run)?.FullName;
@@ -48,11 +51,14 @@ internal static class DashboardCommand
             if ((folder is null ? 0 : 1) + (followed is null ? 0 : 1) + (parse.GetValue(demo) ? 1 : 0) != 1)
                 throw new UserErrorException("say what to show: either --run DIR, --learner HOST:PORT or --demo.");
             var shown = security.Client(parse);
+            var at = followed is null ? null : RolloutCommand.Address(followed, shown.Tls is null ? "http" : "https");
+            using var loggers = Logs.ToStandardError(json: false);
+            await using var node = at is null ? null : guest.Join(parse, at, shown, loggers);
             var server = await DashboardServer.StartAsync(
                 new DashboardOptions
                 {
                     Folder = folder,
-                    Learner = followed is null ? null : RolloutCommand.Address(followed, shown.Tls is null ? "http" : "https"),
+                    Learner = at,
                     Security = shown,
                     Address = parse.GetValue(listen)!,
                     Port = parse.GetValue(port),

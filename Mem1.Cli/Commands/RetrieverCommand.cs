@@ -1,6 +1,8 @@
 using System.CommandLine;
 using System.Globalization;
 using System.Net;
+using Mem1.Actors;
+using Mem1.Cli.Output;
 using Mem1.Cli.Retriever;
 using Mem1.Environments.Retrieval;
 
@@ -33,6 +35,11 @@ internal static class RetrieverCommand
             HelpName = "N",
             DefaultValueFactory = _ => 3,
         };
+        var learner = new Option<string?>("--learner")
+        {
+            Description = "Where the learner of a run listens: be shown among the nodes of its cluster (docs/cluster.md)",
+            HelpName = "HOST:PORT",
+        };
         port.Validators.Add(Within(port, 0, ushort.MaxValue));
         topK.Validators.Add(Within(topK, 1, RetrieverServer.MaxTopK));
         var command = new Command(
@@ -46,8 +53,12 @@ internal static class RetrieverCommand
               ./mem1 train --tasks T.jsonl --corpus C.jsonl --set environment.retriever.url=http://127.0.0.1:8000/retrieve
             """)
         {
-            index, port, host, topK,
+            index, port, host, topK, learner,
         };
+        var security = new SecurityArguments("--learner-token-file"); // what is shown to the learner
+        security.AddTo(command);
+        var guest = new GuestArguments(NodeRoles.Retriever);
+        guest.AddTo(command);
         command.SetAction(async (parse, cancellationToken) =>
         {
             if (!IPAddress.TryParse(parse.GetValue(host), out var address))
@@ -55,6 +66,8 @@ internal static class RetrieverCommand
             using var opened = CorpusIndex.Open(parse.GetValue(index)!.FullName);
             var server = await RetrieverServer.Start(opened, address, parse.GetValue(port), parse.GetValue(topK), cancellationToken)
                 .ConfigureAwait(false);
+            using var loggers = Logs.ToStandardError(json: false);
+            await using var node = parse.GetValue(learner) is { } run ? Join(run) : null;
             await using (server.ConfigureAwait(false))
             {
                 Console.WriteLine(string.Create(
@@ -70,6 +83,12 @@ internal static class RetrieverCommand
             }
 
             return 0;
+
+            ClusterGuest Join(string run)
+            {
+                var shown = security.Client(parse);
+                return guest.Join(parse, RolloutCommand.Address(run, shown.Tls is null ? "http" : "https"), shown, loggers);
+            }
         });
         return command;
     }

@@ -5,7 +5,8 @@ using Mem1.Protocol.Security;
 namespace Mem1.Cli.Commands;
 
 /// <summary>The options that say who a process is and whom it trusts; every one has an environment variable for manifests.</summary>
-internal sealed class SecurityArguments
+/// <param name="tokenOption">Name of the option for the token's file.</param>
+internal sealed class SecurityArguments(string tokenOption = "--token-file")
 {
     /// <summary>Holds the token itself.</summary>
     public const string TokenVariable = "MEM1_TOKEN";
@@ -13,7 +14,7 @@ internal sealed class SecurityArguments
     private const string TokenFileVariable = "MEM1_TOKEN_FILE", CertificateVariable = "MEM1_TLS_CERT", KeyVariable = "MEM1_TLS_KEY",
         AuthorityVariable = "MEM1_TLS_CA";
 
-    private readonly Option<string?> _token = new("--token-file")
+    private readonly Option<string?> _token = new(tokenOption)
     {
         Description = $"File with the token that workers show ({TokenFileVariable}; {TokenVariable} holds the token itself)",
         HelpName = "FILE",

@@ -191,11 +191,12 @@ public sealed class LearnerHost : IAsyncDisposable
                 Cluster = options.Cluster,
                 DirectWeights = options.DirectWeights,
             })
-            .AddSingleton<LearnerServiceImplementation>();
+            .AddSingleton<LearnerServiceImplementation>().AddSingleton<MembershipServiceImplementation>();
         options.Services?.Invoke(builder.Services);
         var application = builder.Build();
         application.UseRouting();
         application.MapGrpcService<LearnerServiceImplementation>();
+        application.MapGrpcService<MembershipServiceImplementation>();
         options.Endpoints?.Invoke(application);
         try
         {

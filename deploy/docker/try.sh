@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs what the image of the Dockerfile would run, without an engine: a root of its own made by debootstrap and by the instructions of the
-# stages "base" and "final", the publish output of this checkout, the user, variables and command of the file, a root file system that cannot
-# be written, no capabilities, and a network of its own. Shows that nothing is missing at run time.
+# stages "base" and "final", the publish output of this checkout, the user, variables and command of the file, a root file system that
+# cannot be written, no capabilities, and a network of its own. Shows that nothing is missing at run time.
 #     sudo deploy/docker/try.sh [FOLDER]       FOLDER (artifacts/image) keeps the root for the next time
 # Keeps: only instructions that it knows are obeyed, any other one stops it; nothing it mounts or starts outlives it.
 # Exit status: 1 something does not run, 2 something is missing here.
@@ -29,32 +29,50 @@ stage() {
 
 # ---- the root ------------------------------------------------------------------------------------------------------------
 
+# What takes long of the stage base: the distribution and its packages. Kept while the Dockerfile says the same.
 make_root() {
-    local suite name rest made=$work/root.made
+    local suite line made=$work/root.made packages
     case $(sed -n 's/^ARG DEBIAN=debian:\([0-9]*\).*/\1/p' "$file") in
         12) suite=bookworm ;;
         13) suite=trixie ;;
-        *) die "the Dockerfile's ARG DEBIAN names a Debian that this script does not know" ;;
+        *) die "the Dockerfile's ARG DEBIAN names a Debian that this script does not know" 1 ;;
     esac
-    if [[ -f $made && $(< "$made") == "$(stage base)" ]]; then return; fi
+    packages=$(stage base | sed -n 's/^RUN //p')
+    if [[ -f $made && $(< "$made") == "$packages" ]]; then return; fi
     rm -rf -- "$image" "$made"
     echo "debootstrap $suite ..."
-    debootstrap --variant=minbase "$suite" "$image" > "$work/debootstrap.log" 2>&1 || die "debootstrap failed; $work/debootstrap.log says why" 1
+    debootstrap --variant=minbase "$suite" "$image" > "$work/debootstrap.log" 2>&1 || die "it failed; $work/debootstrap.log says why" 1
     cp --dereference /etc/resolv.conf "$image/etc/resolv.conf"
+    while read -r line; do
+        echo "RUN ${line:0:100} ..."
+        chroot "$image" /bin/bash -o pipefail -c "export DEBIAN_FRONTEND=noninteractive; $line" > "$work/run.log" 2>&1 ||
+            die "it failed; $work/run.log says why" 1
+    done <<< "$packages"
+    printf '%s\n' "$packages" > "$made"
+}
+
+# Prints the folder of a .NET with its runtimes; a dotnet on the path may be a wrapper.
+find_dotnet() {
+    local folder
+    for folder in "${DOTNET_ROOT-}" "$(dirname -- "$(readlink -f -- "$(command -v dotnet)")")" /usr/share/dotnet /usr/lib/dotnet; do
+        if [[ -d $folder/host/fxr && -d $folder/shared/Microsoft.AspNetCore.App ]]; then
+            printf '%s\n' "$folder"
+            return
+        fi
+    done
+    die "the runtime of ASP.NET Core is missing beside dotnet; DOTNET_ROOT says where it is"
+}
+
+# Obeys the instructions of a stage that make files. $1: the stage.
+build() {
+    local name rest
     while read -r name rest; do
         case $name in
-            FROM) ;;
-            RUN)
-                echo "RUN ${rest:0:100} ..."
-                chroot "$image" /bin/bash -o pipefail -c "export DEBIAN_FRONTEND=noninteractive; $rest" > "$work/run.log" 2>&1 ||
-                    die "RUN failed; $work/run.log says why" 1
-                ;;
-            ENV) ;; # at run time
             COPY) copy "$rest" ;;
-            *) die "the stage base has an instruction that this script does not know: $name" ;;
+            FROM | RUN | ENV | VOLUME | WORKDIR | USER | EXPOSE | STOPSIGNAL | HEALTHCHECK | ENTRYPOINT | CMD) ;;
+            *) die "the stage $1 has an instruction that this script does not know: $name" 1 ;;
         esac
-    done < <(stage base)
-    stage base > "$made"
+    done < <(stage "$1")
 }
 
 # COPY of the stages base and final. $1: its arguments.
@@ -62,7 +80,8 @@ copy() {
     local dotnet
     case $1 in
         "--from=runtime /usr/share/dotnet /usr/share/dotnet") # what the image of the runtime has there
-            dotnet=$(dirname -- "$(readlink -f -- "$(command -v dotnet)")")
+            dotnet=$(find_dotnet)
+            rm -rf -- "$image/usr/share/dotnet"
             mkdir -p -- "$image/usr/share/dotnet/shared"
             cp -- "$dotnet/dotnet" "$image/usr/share/dotnet/"
             cp -r -- "$dotnet/host" "$image/usr/share/dotnet/"
@@ -77,17 +96,18 @@ copy() {
             rm -rf -- "$image/app"
             cp -r -- "$app" "$image/app"
             ;;
-        *) die "this script does not know COPY $1" ;;
+        *) die "this script does not know COPY $1" 1 ;;
     esac
 }
 
 publish() {
     local line
     line=$(stage build | sed -n 's/^RUN \(dotnet publish .*\)/\1/p')
-    [[ -n $line ]] || die "the stage build has no dotnet publish"
+    [[ -n $line ]] || die "the stage build has no dotnet publish" 1
     echo "RUN $line"
     rm -rf -- "$app"
-    (cd -- "$checkout" && bash -c "${line/-o \/app/-o \"$app\"}" > "$work/publish.log" 2>&1) || die "it failed; $work/publish.log says why" 1
+    (cd -- "$checkout" && bash -c "${line/-o \/app/-o \"$app\"}") > "$work/publish.log" 2>&1 ||
+        die "it failed; $work/publish.log says why" 1
 }
 
 # ---- what is run in it -----------------------------------------------------------------------------------------------------
@@ -95,7 +115,8 @@ publish() {
 # Prints the variables of the image, NAME=VALUE a line.
 # shellcheck disable=SC2016
 variables() {
-    { stage base && stage final; } | sed -n 's/^ENV //p' | xargs -n 1 | sed 's|:\$PATH$|:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin|'
+    { stage base && stage final; } | sed -n 's/^ENV //p' | xargs -n 1 |
+        sed 's|:\$PATH$|:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin|'
 }
 
 # Leaves in "line" the command that runs another as a user of the root. $1, $2: user and group; the rest: the other one.
@@ -153,10 +174,12 @@ check() {
     fi
 }
 
+# What SQLite brings for other systems is left out; so is tracing of the runtime, which is off and lacks lttng in the runtime's image too.
+# shellcheck disable=SC2016
 libraries() {
     local missing
-    missing=$(inside 0 0 sh -c 'find /app /usr/share/dotnet -name "*.so" -exec ldd {} + 2>/dev/null; ldd /usr/lib/x86_64-linux-gnu/libtorch_cpu.so*' |
-        grep 'not found' | sort -u | grep -v -e liblttng-ust) || true # tracing of the runtime is off, and its own image has none either
+    missing=$(inside 0 0 sh -c 'find /app /usr/share/dotnet -path "*/runtimes/*" ! -path "*/runtimes/linux-x64*" -prune -o -name "*.so" -print |
+        grep -v /libcoreclrtraceptprovider.so | xargs ldd /usr/lib/*/libtorch_cpu.so*' | awk '/:$/ { file = $1 } /not found/ { print file, $0 }') || true
     [[ -z $missing ]] || {
         echo "$missing"
         return 1
@@ -169,7 +192,7 @@ has_no_rights() { inside 10001 10001 grep -q '^CapEff:.0000000000000000$' /proc/
 
 apart() {
     local learner
-    as_container learner --quick --name apart --listen 127.0.0.1:5050 --no-dashboard --health 127.0.0.1:8081 --stay
+    as_container learner --quick --runs /runs --name apart --listen 127.0.0.1:5050 --no-dashboard --health 127.0.0.1:8081 --stay
     "${line[@]}" &
     learner=$!
     if answers 8081 /started && inside 10001 10001 mem1-healthcheck && container rollout --learner 127.0.0.1:5050; then
@@ -218,9 +241,9 @@ inside_namespaces() {
     check "there are no rights" has_no_rights
     check "--version" container --version
     check "doctor" container doctor
-    check "train --quick" container train --quick --no-dashboard
+    check "train --quick" container train --quick --no-dashboard --runs /runs
     check "learner and rollout apart, with a token" apart
-    check "eval of the run" container eval --model quick --episodes 2 --objectives 1 --agents mem1 --out evaluation
+    check "eval of the run" container eval --model /runs/quick --episodes 2 --objectives 1 --agents mem1 --out evaluation
     check "dashboard" serves 5080 /health dashboard --run /runs/quick
     check "serve" serves 8001 /health serve /runs/quick/checkpoints/step-3 --port 8001
     printf '{"id": "0", "contents": "\\"Neckar\\"\\nThe Neckar is a river."}\n' > "$runs/corpus.jsonl"
@@ -236,13 +259,8 @@ fi
 mkdir -p -- "$work" "$image"
 make_root
 publish
-while read -r name rest; do
-    case $name in
-        COPY) copy "$rest" ;;
-        FROM | VOLUME | WORKDIR | USER | EXPOSE | STOPSIGNAL | HEALTHCHECK | ENTRYPOINT | CMD) ;;
-        *) die "the stage final has an instruction that this script does not know: $name" ;;
-    esac
-done < <(stage final)
+build base
+build final
 rm -rf -- "$runs"
 install -d -o 10001 -g 10001 "$runs"
 echo "root file system $(du -sm "$image" | cut -f 1) MB, of it the program $(du -sm "$image/app" | cut -f 1) MB"

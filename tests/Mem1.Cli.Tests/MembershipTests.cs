@@ -4,6 +4,7 @@ using System.Net;
 using System.Net.Sockets;
 using System.Text.Json;
 using System.Text.RegularExpressions;
+using Mem1.Environments.Retrieval;
 
 namespace Mem1.Cli.Tests;
 
@@ -63,6 +64,25 @@ public sealed partial class MembershipTests : IDisposable
         Until(learner, () => Told(learner, $"({leaving}) has left"), "it has left");
         learner.Signal(Child.SigTerm);
         learner.Finish().Succeeded();
+    }
+
+    [Fact]
+    public void A_dashboard_and_a_retriever_are_nodes_too()
+    {
+        CorpusIndex.OpenOrBuild(_temp.Write("c.jsonl", """{"id": "0", "contents": "Paris is the capital of France."}"""), _temp["i"]).Dispose();
+        var at = $"127.0.0.1:{FreePort()}";
+        using var retriever = Cli.Start("retriever", "--index", _temp["i"], "--port", "0", "--learner", at); // before its learner
+        using var learner = Learner(at, ["--quick", "--updates", "1000000", "--set", "evaluation.episodes=0"]);
+        using var dashboard = Cli.Start("dashboard", "--learner", at, "--port", "0");
+        Until(learner, () => Nodes(learner).Where(n => n.Membership == "up").Select(n => n.Roles).ToHashSet().IsSupersetOf(
+            ["learner", "retriever", "dashboard"]), "all three are up");
+        Assert.All(Nodes(learner), n => Assert.Null(n.Worker));
+        var leaving = Nodes(learner).Single(n => n.Roles == "retriever").Incarnation;
+        retriever.Signal(Child.SigTerm);
+        retriever.Finish().Succeeded();
+        Until(learner, () => Told(learner, $"({leaving}) has left"), "the retriever has left");
+        Refusals.Refused(["dashboard", "--learner", at, "--cluster-port", "70000"], "--cluster-port is 70000");
+        Refusals.Refused(["retriever", "--index", _temp["i"], "--learner", at, "--cluster-host", "a b"], "--cluster-host is \"a b\"");
     }
 
     [Fact]
