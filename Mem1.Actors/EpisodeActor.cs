@@ -12,6 +12,7 @@
 using Akka.Actor;
 using Mem1.Environments;
 using Mem1.Model;
+using Mem1.Protocol;
 using Mem1.Protocol.V1;
 using Microsoft.Extensions.Logging;
 
@@ -286,7 +287,8 @@ internal sealed partial class EpisodeActor : CountedActor, IWithTimers
     {
         _environmentFailures++;
         _services.Telemetry.EnvironmentFailed();
-        LogEnvironmentFailed(_log, failure.Cause, _lease.EpisodeId, _lease.Attempt, _callFailures + 1);
+        LogEnvironmentFailed(
+            _log, failure.Cause, _lease.EpisodeId, _lease.Attempt, _callFailures + 1, TraceContext.TraceIn(_lease.Traceparent));
         var sentence = $"{failure.Cause.GetType().Name}: {failure.Cause.Message}";
         if (failure.Cause is EnvironmentStuckException)
             GiveUp($"The environment hangs: {failure.Cause.Message}");
@@ -314,10 +316,10 @@ internal sealed partial class EpisodeActor : CountedActor, IWithTimers
     {
         // Harmless when nothing is open; after a crash or a stop in mid-turn it frees the place in the batch.
         _policy.Tell(new CancelGeneration(), Self);
-        _ = CloseAsync(_environment, _log, _lease.EpisodeId);
+        _ = CloseAsync(_environment, _log, _lease);
     }
 
-    private static async Task CloseAsync(EnvironmentSession environment, ILogger log, string episodeId)
+    private static async Task CloseAsync(EnvironmentSession environment, ILogger log, TaskLease lease)
     {
         try
         {
@@ -326,13 +328,16 @@ internal sealed partial class EpisodeActor : CountedActor, IWithTimers
         catch (Exception failure)
         {
             // The episode is over either way; what an environment throws while it cleans up concerns its author.
-            LogDisposeFailed(log, failure, episodeId);
+            LogDisposeFailed(log, failure, lease.EpisodeId, TraceContext.TraceIn(lease.Traceparent));
         }
     }
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "Episode {EpisodeId}, attempt {Attempt}: environment call failed (try {Try}).")]
-    private static partial void LogEnvironmentFailed(ILogger logger, Exception cause, string episodeId, int attempt, int @try);
+    [LoggerMessage(Level = LogLevel.Warning, Message =
+        "Episode {EpisodeId}, attempt {Attempt}: environment call failed (try {Try}); trace {TraceId}")]
+    private static partial void LogEnvironmentFailed(
+        ILogger logger, Exception cause, string episodeId, int attempt, int @try, string traceId);
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "Episode {EpisodeId}: the environment threw while it was disposed.")]
-    private static partial void LogDisposeFailed(ILogger logger, Exception cause, string episodeId);
+    [LoggerMessage(Level = LogLevel.Warning, Message =
+        "Episode {EpisodeId}: the environment threw while it was disposed; trace {TraceId}")]
+    private static partial void LogDisposeFailed(ILogger logger, Exception cause, string episodeId, string traceId);
 }

@@ -4,6 +4,7 @@
 //  * While draining no episode starts; the worker leaves when the last one has ended.
 using Akka.Actor;
 using Mem1.Model;
+using Mem1.Protocol;
 using Mem1.Protocol.V1;
 using Microsoft.Extensions.Logging;
 
@@ -138,7 +139,9 @@ internal sealed partial class RolloutSupervisor : CountedActor, IWithTimers
         var actor = Context.ActorOf(
             On(_services.SharedDispatcher, Props.Create(() => new EpisodeActor(lease, services, policy, uplink))), name);
         Context.Watch(actor);
-        _episodes.Add(actor, new Episode(LeaseKey.Of(lease)));
+        var trace = TraceContext.TraceIn(lease.Traceparent);
+        _episodes.Add(actor, new Episode(LeaseKey.Of(lease), trace));
+        LogStarted(_log, lease.EpisodeId, lease.Attempt, trace);
         _telemetry.EpisodeStarted();
     }
 
@@ -160,7 +163,9 @@ internal sealed partial class RolloutSupervisor : CountedActor, IWithTimers
         {
             var reason = episode.Finished ? null : episode.ReturnReason ?? "The episode stopped without a result.";
             if (reason is not null)
-                LogReturned(_log, episode.Lease.EpisodeId, episode.Lease.Attempt, reason);
+                LogReturned(_log, episode.Lease.EpisodeId, episode.Lease.Attempt, reason, episode.Trace);
+            else
+                LogFinished(_log, episode.Lease.EpisodeId, episode.Lease.Attempt, episode.Trace);
             _telemetry.EpisodeEnded(returned: reason is not null);
             _telemetry.Board.Stopped(child.Path.Name, reason is null ? "finished" : "returned");
             _uplink.Tell(new LeaseReleased(episode.Lease, reason, Leaving: reason is not null && reason == _leaving));
@@ -278,15 +283,22 @@ internal sealed partial class RolloutSupervisor : CountedActor, IWithTimers
 
     private static Props On(string? dispatcher, Props props) => dispatcher is null ? props : props.WithDispatcher(dispatcher);
 
-    private sealed class Episode(LeaseKey lease)
+    private sealed class Episode(LeaseKey lease, string trace)
     {
         public LeaseKey Lease { get; } = lease;
+        public string Trace { get; } = trace;
         public bool Finished { get; set; }
         public string? ReturnReason { get; set; }
     }
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "Episode {EpisodeId}, attempt {Attempt}, is handed back: {Reason}")]
-    private static partial void LogReturned(ILogger logger, string episodeId, int attempt, string reason);
+    [LoggerMessage(Level = LogLevel.Debug, Message = "Episode {EpisodeId}, attempt {Attempt}, begins; trace {TraceId}")]
+    private static partial void LogStarted(ILogger logger, string episodeId, int attempt, string traceId);
+
+    [LoggerMessage(Level = LogLevel.Debug, Message = "Episode {EpisodeId}, attempt {Attempt}, is finished; trace {TraceId}")]
+    private static partial void LogFinished(ILogger logger, string episodeId, int attempt, string traceId);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Episode {EpisodeId}, attempt {Attempt}, is handed back: {Reason} Trace {TraceId}")]
+    private static partial void LogReturned(ILogger logger, string episodeId, int attempt, string reason, string traceId);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "{Role} {Name} crashed.")]
     private static partial void LogCrashed(ILogger logger, Exception cause, ChildRole role, string name);

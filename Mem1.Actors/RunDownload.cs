@@ -3,6 +3,7 @@
 using System.Diagnostics;
 using Grpc.Core;
 using Grpc.Net.Client;
+using Mem1.Protocol;
 using Mem1.Protocol.Security;
 using Mem1.Protocol.V1;
 
@@ -18,8 +19,6 @@ public static class RunDownload
 {
     // A tokenizer of a large vocabulary takes about 20 MB; ten times that is still no danger to a worker.
     private const long MaxTotalBytes = 256L << 20;
-
-    private const int ProtocolVersion = 1;
 
     // One attempt: a run's files are small, but a learner may be busy starting.
     private static readonly TimeSpan AttemptDeadline = TimeSpan.FromSeconds(60);
@@ -84,7 +83,7 @@ public static class RunDownload
         LearnerService.LearnerServiceClient client, string workerId, CancellationToken cancellationToken)
     {
         using var call = client.Describe(
-            new DescribeRequest { ProtocolVersion = ProtocolVersion, WorkerId = workerId },
+            new DescribeRequest { ProtocolVersion = ProtocolVersion.Major, WorkerId = workerId },
             deadline: DateTime.UtcNow + AttemptDeadline, cancellationToken: cancellationToken);
         var files = new Dictionary<string, MemoryStream>(StringComparer.Ordinal);
         long received = 0, announced = 0, fingerprint = 0;

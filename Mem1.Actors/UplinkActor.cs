@@ -9,6 +9,7 @@
 using Akka.Actor;
 using Grpc.Core;
 using Mem1.Model;
+using Mem1.Protocol;
 using Mem1.Protocol.V1;
 using Microsoft.Extensions.Logging;
 using Status = Grpc.Core.Status;
@@ -30,9 +31,6 @@ internal sealed record UplinkServices(
 /// <summary>The worker's side of the stream to the learner.</summary>
 internal sealed partial class UplinkActor : CountedActor, IWithTimers
 {
-    // What a worker of this version speaks; the learner refuses others.
-    private const int ProtocolVersion = 1;
-
     // After this worker has ended its side the learner has this long to end the other; it has nothing left to say but acknowledgements.
     private static readonly TimeSpan LeavePatience = TimeSpan.FromSeconds(2);
 
@@ -94,7 +92,13 @@ internal sealed partial class UplinkActor : CountedActor, IWithTimers
 
     private void Connect()
     {
-        var hello = new Hello { WorkerId = _options.WorkerId, ProtocolVersion = ProtocolVersion, MaxEpisodes = _options.MaxEpisodes };
+        var hello = new Hello
+        {
+            WorkerId = _options.WorkerId,
+            ProtocolVersion = ProtocolVersion.Major,
+            ProtocolMinor = ProtocolVersion.Minor,
+            MaxEpisodes = _options.MaxEpisodes,
+        };
         if (_options.ModelFingerprint is { } shape)
             hello.ModelFingerprint = shape;
         if (_options.RunFingerprint is { } run)

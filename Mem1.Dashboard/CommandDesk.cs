@@ -25,6 +25,9 @@ internal sealed class CommandDesk(
     // Whoever tries tokens must not fill the disk with it.
     private static readonly TimeSpan s_denialsApart = TimeSpan.FromSeconds(1);
 
+    /// <summary>What a caller without a token is told.</summary>
+    public const string NeedsToken = "A command needs the token.";
+
     private static readonly JsonSerializerOptions s_strict = new(Json.Options)
     {
         UnmappedMemberHandling = System.Text.Json.Serialization.JsonUnmappedMemberHandling.Disallow,
@@ -38,16 +41,19 @@ internal sealed class CommandDesk(
     /// <summary>Whether there is anything to command.</summary>
     public bool IsOpen => target is not null && token is not null && audit is not null;
 
-    public async Task<ApiAnswer> ExecuteAsync(string body, string? given, string from)
+    /// <summary>What a caller is told that may not command; null for one that may.</summary>
+    public ApiAnswer? Refusal(string? given, string from)
     {
         if (target is null || token is null || audit is null)
             return Answer(403, "refused", "This dashboard only looks: commands go to the one of a run that trains.");
-        if (!token.Matches(given))
-        {
-            if (given is not null) Denied(from);
-            return Answer(401, "denied", given is null ? "A command needs the token." : "That is not the token.");
-        }
+        if (token.Matches(given)) return null;
+        if (given is not null) Denied(from);
+        return Answer(401, "denied", given is null ? NeedsToken : "That is not the token.");
+    }
 
+    public async Task<ApiAnswer> ExecuteAsync(string body, string? given, string from)
+    {
+        if (Refusal(given, from) is { } refusal) return refusal;
         if (Parse(body, out var command) is { } problem) return Answer(400, "refused", problem);
         if (Interlocked.Increment(ref _running) > AtOnce)
         {
@@ -66,7 +72,7 @@ internal sealed class CommandDesk(
         };
         try
         {
-            audit.Write(asked);
+            audit!.Write(asked);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

@@ -2,6 +2,7 @@
 using System.Buffers.Text;
 using System.Security.Cryptography;
 using System.Text;
+using Mem1.Protocol.Security;
 
 namespace Mem1.Dashboard;
 
@@ -67,6 +68,9 @@ public sealed class CommandToken
 
     private static bool IsPrivate(string path) =>
         OperatingSystem.IsWindows() || (File.GetUnixFileMode(path) & ~(UnixFileMode.UserRead | UnixFileMode.UserWrite)) == 0;
+
+    /// <summary>Whether another right's token is the same secret.</summary>
+    public bool IsSame(BearerToken other) => other.HasDigest(_hash);
 
     /// <summary>Whether this is the token. Takes as long for a wrong one as for the right one.</summary>
     internal bool Matches(string? given) =>

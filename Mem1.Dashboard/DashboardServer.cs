@@ -40,6 +40,8 @@ public sealed record DashboardOptions
     public ICommandTarget? Commands { get; init; }
     /// <summary>What commands need; null for a dashboard that only looks.</summary>
     public CommandToken? Token { get; init; }
+    /// <summary>What those must show that look; null lets anybody look who reaches it.</summary>
+    public BearerToken? Viewer { get; init; }
     /// <summary>How many events wait for one browser.</summary>
     internal int EventCapacity { get; init; } = EventHub.StandardCapacity;
 }
@@ -61,6 +63,15 @@ public sealed class DashboardServer : IAsyncDisposable
     private const int MaxAnswerBytes = 256 << 20;
 
     private static readonly TimeSpan ConnectLimit = TimeSpan.FromSeconds(5);
+
+    // Every browser that listens holds one, and opens a few more for its requests.
+    private const int MaxConnections = 4 * EventHub.MaxClients;
+
+    // Cookies of other pages of this host, and a token.
+    private const int MaxHeaderBytes = 16 * 1024;
+
+    // A caller that has not said what it wants by then is cut off.
+    private static readonly TimeSpan HeadersLimit = TimeSpan.FromSeconds(10);
 
     private readonly WebApplication _application;
     private IDisposable? _channel;
@@ -112,11 +123,14 @@ public sealed class DashboardServer : IAsyncDisposable
             kestrel.Listen(bind, options.Port, listen => listen.Protocols = HttpProtocols.Http1);
             kestrel.AddServerHeader = false;
             kestrel.Limits.MaxRequestBodySize = DashboardWeb.MaxBody;
+            kestrel.Limits.MaxConcurrentConnections = MaxConnections;
+            kestrel.Limits.MaxRequestHeadersTotalSize = MaxHeaderBytes;
+            kestrel.Limits.RequestHeadersTimeout = HeadersLimit;
         });
         builder.Services.AddRoutingCore();
         builder.Services.AddLogging();
         var application = builder.Build();
-        new DashboardWeb(backend, stopping.Token, KeepAlive).Map(application);
+        new DashboardWeb(backend, options.Viewer, stopping.Token, KeepAlive).Map(application);
         try
         {
             await application.StartAsync(cancellationToken).ConfigureAwait(false);

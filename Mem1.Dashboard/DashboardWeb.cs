@@ -1,7 +1,9 @@
 // Keeps: every answer carries the content security policy; nothing but GET, and POST of commands; a command counts only as JSON of this
-// page or of a program: no other web page can send one, since no cookie and no form carries the token, and its origin would give it away.
+// page or of a program: no other web page can send one, since no cookie and no form carries the token, and its origin would give it away;
+// who has not the right to what is asked for is told so from the headers alone. The page itself holds nothing of the run and is free.
 using System.Net;
 using System.Text;
+using Mem1.Protocol.Security;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
@@ -10,7 +12,11 @@ using Microsoft.AspNetCore.WebUtilities;
 namespace Mem1.Dashboard;
 
 /// <summary>The dashboard over HTTP.</summary>
-internal sealed class DashboardWeb(IDashboardBackend backend, CancellationToken stopping, TimeSpan keepAlive)
+/// <param name="backend">Who answers.</param>
+/// <param name="viewer">What those must show that look; null lets anybody look.</param>
+/// <param name="stopping">Cancelled when the dashboard stops.</param>
+/// <param name="keepAlive">How often a browser that listens hears something.</param>
+internal sealed class DashboardWeb(IDashboardBackend backend, BearerToken? viewer, CancellationToken stopping, TimeSpan keepAlive)
 {
     public const string CommandPath = "/api/commands";
 
@@ -26,10 +32,10 @@ internal sealed class DashboardWeb(IDashboardBackend backend, CancellationToken 
         application.MapGet("/health", context => Write(context, ApiAnswer.Text("ok\n")));
         application.MapGet("/ready", context => Write(context, backend.NotReady is { } why
             ? ApiAnswer.Text(why + "\n", status: StatusCodes.Status503ServiceUnavailable) : ApiAnswer.Text("ready\n")));
-        application.MapGet("/metrics", GetAsync);
-        application.MapGet("/api/{**path}", GetAsync);
+        application.MapGet("/metrics", ToViewers(GetAsync));
+        application.MapGet("/api/{**path}", ToViewers(GetAsync));
         application.MapPost(CommandPath, CommandAsync);
-        application.MapGet("/events", EventsAsync);
+        application.MapGet("/events", ToViewers(EventsAsync));
         application.MapGet("/{**path}", context =>
         {
             if (!Page.TryGet(context.Request.RouteValues["path"] as string ?? "", out var content, out var type))
@@ -70,13 +76,18 @@ internal sealed class DashboardWeb(IDashboardBackend backend, CancellationToken 
             return;
         }
 
-        using var reader = new StreamReader(request.Body, Encoding.UTF8);
-        var body = await reader.ReadToEndAsync(context.RequestAborted).ConfigureAwait(false);
         var given = request.Headers.Authorization.ToString();
         var token = given.StartsWith(Bearer, StringComparison.Ordinal) ? given[Bearer.Length..] : null;
         var from = context.Connection.RemoteIpAddress is { } address
             ? (address.IsIPv4MappedToIPv6 ? address.MapToIPv4() : address).ToString() : "unknown";
-        var answer = await backend.CommandAsync(body, token, from, context.RequestAborted).ConfigureAwait(false);
+        var answer = backend.Refusal(token, from);
+        if (answer is null)
+        {
+            using var reader = new StreamReader(request.Body, Encoding.UTF8);
+            var body = await reader.ReadToEndAsync(context.RequestAborted).ConfigureAwait(false);
+            answer = await backend.CommandAsync(body, token, from, context.RequestAborted).ConfigureAwait(false);
+        }
+
         if (answer.Status == StatusCodes.Status401Unauthorized) context.Response.Headers.WWWAuthenticate = "Bearer";
         await Write(context, answer).ConfigureAwait(false);
     }
@@ -125,6 +136,17 @@ internal sealed class DashboardWeb(IDashboardBackend backend, CancellationToken 
         await context.Response.Body.FlushAsync(cancellationToken).ConfigureAwait(false);
     }
 
+    /// <summary>Answers only those that may look.</summary>
+    private RequestDelegate ToViewers(RequestDelegate answer) => context =>
+    {
+        var shown = context.Request.Headers.Authorization;
+        if (viewer is null || (shown.Count == 1 && viewer.Matches(shown[0]))) return answer(context);
+        context.Response.Headers.WWWAuthenticate = "Bearer";
+        return Write(context, ApiAnswer.Of(
+            new { Error = shown.Count == 0 ? "Looking takes the viewers' token." : "That is not the viewers' token." },
+            StatusCodes.Status401Unauthorized));
+    };
+
     private static Task Write(HttpContext context, ApiAnswer answer)
     {
         context.Response.StatusCode = answer.Status;
@@ -132,7 +154,7 @@ internal sealed class DashboardWeb(IDashboardBackend backend, CancellationToken 
         return context.Response.Body.WriteAsync(answer.Body, context.RequestAborted).AsTask();
     }
 
-    private static async Task Guard(HttpContext context, RequestDelegate next)
+    private async Task Guard(HttpContext context, RequestDelegate next)
     {
         var headers = context.Response.Headers;
         headers.ContentSecurityPolicy = DashboardServer.ContentSecurityPolicy;

@@ -35,6 +35,9 @@ internal sealed class LocalBackend(RunModel model, EventHub hub, TelemetryQueue?
     public Task<ApiAnswer> CommandAsync(string body, string? token, string from, CancellationToken cancellationToken) =>
         desk.ExecuteAsync(body, token, from);
 
+    /// <inheritdoc/>
+    public ApiAnswer? Refusal(string? token, string from) => desk.Refusal(token, from);
+
     private ApiAnswer Get(ApiRequest request) => request.Path switch
     {
         "/metrics" => ApiAnswer.Text(PrometheusText.Write(model, hub, telemetry?.Dropped ?? 0), PrometheusText.ContentType),

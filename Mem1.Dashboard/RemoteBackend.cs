@@ -125,6 +125,11 @@ internal sealed class RemoteBackend(Client client, string name, TimeProvider tim
     }
 
     /// <inheritdoc/>
+    // Whether it is the right one only the learner knows.
+    public ApiAnswer? Refusal(string? token, string from) =>
+        token is null ? ApiAnswer.Of(new { Outcome = "denied", Text = CommandDesk.NeedsToken }, 401) : null;
+
+    /// <inheritdoc/>
     public async Task<ApiAnswer> CommandAsync(string body, string? token, string from, CancellationToken cancellationToken)
     {
         var command = new ObserverCommand { Body = body, From = from };

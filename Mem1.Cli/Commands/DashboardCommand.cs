@@ -1,7 +1,9 @@
 using System.CommandLine;
+using System.Net;
 using Mem1.Actors;
 using Mem1.Cli.Output;
 using Mem1.Dashboard;
+using Mem1.Protocol.Security;
 
 namespace Mem1.Cli.Commands;
 
@@ -24,6 +26,7 @@ internal static class DashboardCommand
             HelpName = "HOST:PORT",
         };
         var security = new SecurityArguments();
+        var viewer = ViewerArgument();
         var demo = new Option<bool>("--demo") { Description = "A recorded run" };
         var port = PortOption("--port");
         var listen = AddressOption("--listen");
@@ -37,9 +40,10 @@ internal static class DashboardCommand
               ./mem1 dashboard --run runs/default
               ./mem1 dashboard --run runs/default --port 8080
               ./mem1 dashboard --learner gpu-node:5050           as it trains; commands go on to it
+              ./mem1 dashboard --run runs/default --listen 0.0.0.0 --viewer-token-file viewers     docs/security.md
             """)
         {
-            run, learner, demo, port, listen,
+            run, learner, demo, port, listen, viewer.Option,
         };
         security.AddTo(command);
         var guest = new GuestArguments(NodeRoles.Dashboard);
@@ -60,6 +64,7 @@ internal static class DashboardCommand
                     Folder = folder,
                     Learner = at,
                     Security = shown,
+                    Viewer = viewer.Read(parse),
                     Address = parse.GetValue(listen)!,
                     Port = parse.GetValue(port),
                 },
@@ -108,11 +113,23 @@ internal static class DashboardCommand
     /// <param name="folder">Of the run.</param>
     /// <param name="at">Address and port; null for no dashboard.</param>
     /// <param name="tokenFile">Where the token of commands is; null to take <see cref="TokenVariable"/> or make one.</param>
-    /// <exception cref="UserErrorException">The token that was given is none.</exception>
-    internal static IDisposable? Inside(DashboardReporter reporter, string folder, (string Address, int Port)? at, FileInfo? tokenFile)
+    /// <param name="viewer">What those must show that look; null for nothing.</param>
+    /// <param name="worker">What workers show; null for nothing.</param>
+    /// <exception cref="UserErrorException">The token that was given is none, or is that of another right.</exception>
+    internal static IDisposable? Inside(
+        DashboardReporter reporter, string folder, (string Address, int Port)? at, FileInfo? tokenFile, BearerToken? viewer = null,
+        BearerToken? worker = null)
     {
+        if (viewer is not null && worker is not null && viewer.IsSame(worker))
+            throw new UserErrorException("workers and viewers have the same token (--token-file, --viewer-token-file); give each their own.");
         if (at is not { } wanted) return null;
         var chosen = Chosen(tokenFile);
+        foreach (var (other, name) in new[] { (viewer, "viewers"), (worker, "workers") })
+        {
+            if (chosen is { } given && other is not null && given.Token.IsSame(other))
+                throw new UserErrorException($"the dashboard's commands take the token of the {name} ({given.Where}); give each their own.");
+        }
+
         try
         {
             var (token, where) = chosen ?? CommandToken.OfRun(folder);
@@ -126,12 +143,15 @@ internal static class DashboardCommand
                     Telemetry = reporter.Telemetry,
                     Commands = reporter.Commands,
                     Token = token,
+                    Viewer = viewer,
                 },
                 CancellationToken.None)
                 .GetAwaiter().GetResult();
-            reporter.Dashboard = server;
+            (reporter.Dashboard, reporter.Viewer) = (server, viewer);
             reporter.Note($"Dashboard: {server.Address}");
             reporter.Note($"Its commands ask for the token in {where}");
+            if (viewer is null && !IPAddress.IsLoopback(IPAddress.Parse(wanted.Address)))
+                reporter.Note("Whoever reaches the dashboard may look: set a token for viewers (--viewer-token-file, docs/security.md).");
             return new Running(server);
         }
         catch (DashboardException e)
@@ -148,6 +168,10 @@ internal static class DashboardCommand
             + "else one is made in the run's folder",
         HelpName = "FILE",
     };
+
+    /// <summary>The option for the file of the token that looking needs.</summary>
+    internal static TokenArgument ViewerArgument() =>
+        new("--viewer-token-file", "MEM1_VIEWER_TOKEN", "File with the token that those must show who look at the dashboard");
 
     /// <summary>The token the user chose, and where it stands; null if there is none.</summary>
     private static (CommandToken Token, string Where)? Chosen(FileInfo? file)

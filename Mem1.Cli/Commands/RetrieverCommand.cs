@@ -14,6 +14,9 @@ internal static class RetrieverCommand
     // That of the original's clients.
     private const int StandardPort = 8000;
 
+    /// <summary>Holds the retriever's token, here and where it is asked.</summary>
+    internal const string TokenVariable = "MEM1_RETRIEVER_TOKEN";
+
     public static Command Create()
     {
         var index = new Option<FileInfo>("--index") { Description = "Made by mem1 data index", Required = true, HelpName = "INDEX" };
@@ -25,7 +28,7 @@ internal static class RetrieverCommand
         };
         var host = new Option<string>("--host")
         {
-            Description = "IP address to listen on; 0.0.0.0 lets other machines in, and there is no password",
+            Description = "IP address to listen on; 0.0.0.0 lets other machines in",
             HelpName = "ADDRESS",
             DefaultValueFactory = _ => "127.0.0.1",
         };
@@ -40,6 +43,7 @@ internal static class RetrieverCommand
             Description = "Where the learner of a run listens: be shown among the nodes of its cluster (docs/cluster.md)",
             HelpName = "HOST:PORT",
         };
+        var token = new TokenArgument("--token-file", TokenVariable, "File with the token that callers must show");
         port.Validators.Add(Within(port, 0, ushort.MaxValue));
         topK.Validators.Add(Within(topK, 1, RetrieverServer.MaxTopK));
         var command = new Command(
@@ -51,9 +55,10 @@ internal static class RetrieverCommand
               ./mem1 retriever --index corpus.index
               curl -s localhost:8000/retrieve -d '{"queries": ["who?"], "topk": 3, "return_scores": true}'
               ./mem1 train --tasks T.jsonl --corpus C.jsonl --set environment.retriever.url=http://127.0.0.1:8000/retrieve
+              ./mem1 retriever --index corpus.index --host 0.0.0.0 --token-file token     workers: environment.retriever.token_file
             """)
         {
-            index, port, host, topK, learner,
+            index, port, host, topK, learner, token.Option,
         };
         var security = new SecurityArguments("--learner-token-file"); // what is shown to the learner
         security.AddTo(command);
@@ -63,8 +68,9 @@ internal static class RetrieverCommand
         {
             if (!IPAddress.TryParse(parse.GetValue(host), out var address))
                 throw new UserErrorException($"--host is \"{parse.GetValue(host)}\"; it must be an IP address.");
+            var wanted = token.Read(parse);
             using var opened = CorpusIndex.Open(parse.GetValue(index)!.FullName);
-            var server = await RetrieverServer.Start(opened, address, parse.GetValue(port), parse.GetValue(topK), cancellationToken)
+            var server = await RetrieverServer.Start(opened, address, parse.GetValue(port), parse.GetValue(topK), wanted, cancellationToken)
                 .ConfigureAwait(false);
             using var loggers = Logs.ToStandardError(json: false);
             await using var node = parse.GetValue(learner) is { } run ? Join(run) : null;
@@ -72,6 +78,8 @@ internal static class RetrieverCommand
             {
                 Console.WriteLine(string.Create(
                     CultureInfo.InvariantCulture, $"{opened.Count:N0} passages at {new Uri(server.Address, "retrieve")}; Ctrl-C stops"));
+                if (wanted is null && !IPAddress.IsLoopback(address))
+                    Console.WriteLine("Whoever reaches this address may search: set a token (--token-file, docs/security.md).");
                 try
                 {
                     await Task.Delay(Timeout.Infinite, cancellationToken).ConfigureAwait(false);

@@ -48,6 +48,7 @@ internal static class RolloutCommand
         var json = new Option<bool>("--json") { Description = "One JSON object on standard output every ten seconds" };
         var health = HealthOption();
         var security = new SecurityArguments();
+        var logs = new LogArguments();
         var command = new Command(
             "rollout",
             """
@@ -63,6 +64,7 @@ internal static class RolloutCommand
             learner, id, set, patience, finish, grace, json, health,
         };
         security.AddTo(command);
+        logs.AddTo(command);
         command.SetAction(async (parse, cancellationToken) =>
         {
             var shown = security.Client(parse);
@@ -73,7 +75,7 @@ internal static class RolloutCommand
                 if (!parse.GetValue(json)) Console.WriteLine(sentence);
             }
 
-            using var loggers = Logs.ToStandardError(parse.GetValue(json));
+            using var loggers = logs.Read(parse).Factory(parse.GetValue(json));
             var staleness = 0; // the learner's config says
             var watched = new WorkerHealth(() => Volatile.Read(ref staleness));
             await using var server = await HealthServer.StartAsync(parse.GetValue(health), watched).ConfigureAwait(false);

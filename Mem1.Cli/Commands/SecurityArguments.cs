@@ -11,14 +11,9 @@ internal sealed class SecurityArguments(string tokenOption = "--token-file")
     /// <summary>Holds the token itself.</summary>
     public const string TokenVariable = "MEM1_TOKEN";
 
-    private const string TokenFileVariable = "MEM1_TOKEN_FILE", CertificateVariable = "MEM1_TLS_CERT", KeyVariable = "MEM1_TLS_KEY",
-        AuthorityVariable = "MEM1_TLS_CA";
+    private const string CertificateVariable = "MEM1_TLS_CERT", KeyVariable = "MEM1_TLS_KEY", AuthorityVariable = "MEM1_TLS_CA";
 
-    private readonly Option<string?> _token = new(tokenOption)
-    {
-        Description = $"File with the token that workers show ({TokenFileVariable}; {TokenVariable} holds the token itself)",
-        HelpName = "FILE",
-    };
+    private readonly TokenArgument _token = new(tokenOption, TokenVariable, "File with the token that is shown at the learner's port");
 
     private readonly Option<string?> _certificate = new("--tls-cert")
     {
@@ -41,7 +36,7 @@ internal sealed class SecurityArguments(string tokenOption = "--token-file")
     /// <summary>Adds the options to a command.</summary>
     public void AddTo(Command command)
     {
-        foreach (var option in (Option[])[_token, _certificate, _key, _authority]) command.Add(option);
+        foreach (var option in (Option[])[_token.Option, _certificate, _key, _authority]) command.Add(option);
     }
 
     /// <summary>What a server asks of callers, and shows them.</summary>
@@ -52,18 +47,12 @@ internal sealed class SecurityArguments(string tokenOption = "--token-file")
         var tls = Tls(parse);
         if (tls is { HasCertificate: false })
             throw new UserErrorException("--tls-ca lets in callers with a certificate, which needs TLS: give --tls-cert and --tls-key too.");
-        return (Token(parse), tls);
+        return (_token.Read(parse), tls);
     }
 
     /// <summary>What a client shows.</summary>
     /// <exception cref="SecurityException">A file is unfit.</exception>
-    public ChannelSecurity Client(ParseResult parse) => new(Token(parse), Tls(parse));
-
-    private BearerToken? Token(ParseResult parse)
-    {
-        if ((parse.GetValue(_token) ?? Variable(TokenFileVariable)) is { } file) return BearerToken.FromFile(file);
-        return Variable(TokenVariable) is { } token ? BearerToken.Parse(token, $"the variable {TokenVariable}") : null;
-    }
+    public ChannelSecurity Client(ParseResult parse) => new(_token.Read(parse), Tls(parse));
 
     private TlsFiles? Tls(ParseResult parse)
     {

@@ -10,7 +10,7 @@ using Mem1.Model.Checkpoints;
 
 namespace Mem1.Cli.Commands;
 
-/// <summary><c>mem1 trace show</c>: one recorded episode, segment by segment, and its attention mask.</summary>
+/// <summary><c>mem1 trace</c>: looks at what was recorded of episodes; <c>show</c> has one recorded episode, segment by segment, and its attention mask.</summary>
 internal static class TraceCommand
 {
     // Enough of a segment to know it again; --tokens shows all of it.
@@ -71,13 +71,15 @@ internal static class TraceCommand
             Console.Out.Write(parse.GetValue(json) ? Json(record, kind, sequence) : Text(record, kind, sequence, parse.GetValue(tokens)));
             return 0;
         });
-        return new Command("trace", "Look at recorded episodes.\n\nExample:\n  ./mem1 trace show default '#-1' --mask mask.svg") { show };
+        return new Command("trace", "Look at recorded episodes.\n\nExample:\n  ./mem1 trace show default '#-1' --mask mask.svg") { show, TraceFindCommand.Create() };
     }
+
+    /// <summary>The folder of a run, by name or as it stands.</summary>
+    internal static string Folder(string runs, string run) => Directory.Exists(Path.Combine(runs, run)) ? Path.Combine(runs, run) : run;
 
     private static TrajectoryRecord Find(string runs, string run, string episode)
     {
-        var folder = Directory.Exists(Path.Combine(runs, run)) ? Path.Combine(runs, run) : run;
-        var path = Path.Combine(folder, TrajectoryRecord.FileName);
+        var path = Path.Combine(Folder(runs, run), TrajectoryRecord.FileName);
         if (!File.Exists(path))
         {
             throw new UserErrorException(

@@ -138,6 +138,7 @@ internal static class TrainCommand
         var dashboardPort = DashboardCommand.PortOption("--dashboard-port");
         var dashboardAddress = DashboardCommand.AddressOption("--dashboard-address");
         var dashboardToken = DashboardCommand.TokenOption();
+        var viewerToken = DashboardCommand.ViewerArgument();
         var learners = new Option<int?>("--learners")
         {
             Description = "Learner processes on this machine that share every update",
@@ -163,14 +164,16 @@ internal static class TrainCommand
         var command = new Command(commandName, description)
         {
             config, set, name, runs, resume, updates, seed, serial, scratch, cloneOnly, quick, corpus, tasks, env, recording, replay,
-            json, dryRun, learners, rank, world, rendezvous, noDashboard, dashboardPort, dashboardAddress, dashboardToken, goOn, stay,
-            health,
+            json, dryRun, learners, rank, world, rendezvous, noDashboard, dashboardPort, dashboardAddress, dashboardToken, viewerToken.Option,
+            goOn, stay, health,
         };
         var security = new SecurityArguments();
+        var logs = new LogArguments();
         if (apart)
         {
             command.Add(listen);
             security.AddTo(command);
+            logs.AddTo(command);
         }
 
         // On a thread of its own: gradient mode, dispose scopes and the count of live tensors belong to it. It must not block this one
@@ -196,6 +199,8 @@ internal static class TrainCommand
             }
 
             var asked = apart ? security.Server(parse) : default;
+            var viewer = viewerToken.Read(parse);
+            var logged = apart ? logs.Read(parse) : default;
             var overrides = new List<string>();
             if (parse.GetValue(updates) is { } u) overrides.Add($"updates={u}");
             if (parse.GetValue(seed) is { } s) overrides.Add($"seed={s}");
@@ -234,23 +239,23 @@ internal static class TrainCommand
             Require(run);
             if (parse.GetValue(dryRun)) return DryRun.Run(run, given, parse.GetValue(json), cancellationToken);
             var (least, most) = (run.Environment.LeastObjectives(), run.Environment.MostObjectives());
-            var watched = new LearnerHealth(Reporters.Create(parse.GetValue(json), Enumerable.Range(least, most - least + 1)));
+            var watched = new LearnerHealth(Reporters.Create(parse.GetValue(json), Enumerable.Range(least, most - least + 1), logged));
             using var reporter = new DashboardReporter(watched);
             using var server = HealthServer.StartAsync(parse.GetValue(health), watched).GetAwaiter().GetResult();
             (string, int)? dashboard = parse.GetValue(noDashboard)
                 ? null : (parse.GetValue(dashboardAddress)!, parse.GetValue(dashboardPort));
             if (folder is not null)
             {
-                using var page = DashboardCommand.Inside(reporter, folder.FullPath, dashboard, parse.GetValue(dashboardToken));
-                return Done(new TrainRun(run, given, folder, reporter, resume: true, parse.GetValue(cloneOnly), asked, placement).Run(cancellationToken));
+                using var page = DashboardCommand.Inside(reporter, folder.FullPath, dashboard, parse.GetValue(dashboardToken), viewer, asked.Token);
+                return Done(new TrainRun(run, given, folder, reporter, resume: true, parse.GetValue(cloneOnly), asked, placement, logged).Run(cancellationToken));
             }
 
             using var made = RunFolder.Create(runsFolder, run.Name, chosen: parse.GetValue(name) is not null);
             try
             {
                 made.WriteConfig(run);
-                using var page = DashboardCommand.Inside(reporter, made.FullPath, dashboard, parse.GetValue(dashboardToken));
-                return Done(new TrainRun(run, given, made, reporter, resume: false, parse.GetValue(cloneOnly), asked, placement).Run(cancellationToken));
+                using var page = DashboardCommand.Inside(reporter, made.FullPath, dashboard, parse.GetValue(dashboardToken), viewer, asked.Token);
+                return Done(new TrainRun(run, given, made, reporter, resume: false, parse.GetValue(cloneOnly), asked, placement, logged).Run(cancellationToken));
             }
             catch
             {

@@ -20,6 +20,8 @@ public sealed record CheckpointConfig
     public int DiskPatienceSeconds { get; init; } = 3600;
     /// <summary>Episodes of each update whose text goes to trajectories.jsonl.</summary>
     public int SampledTrajectories { get; init; } = 2;
+    /// <summary>Write a line to traces.jsonl for every episode that is trained on or given up, some 400 bytes.</summary>
+    public bool Traces { get; init; } = true;
 
     /// <summary>Every contradiction, a sentence each.</summary>
     public IReadOnlyList<string> Validate()

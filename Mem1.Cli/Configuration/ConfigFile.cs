@@ -4,6 +4,7 @@ using System.Globalization;
 using System.Reflection;
 using System.Text;
 using YamlDotNet.Core;
+using YamlDotNet.Core.Events;
 using YamlDotNet.RepresentationModel;
 using YamlDotNet.Serialization;
 using YamlDotNet.Serialization.NamingConventions;
@@ -14,6 +15,9 @@ namespace Mem1.Cli.Configuration;
 /// <summary>Reads and writes <see cref="RunConfig"/> as YAML.</summary>
 internal static class ConfigFile
 {
+    // A mix of environments lies six levels deep; the longest config has some thousand lines.
+    private const int DeepestLevel = 32, MostCharacters = 1 << 20;
+
     private static readonly INamingConvention Naming = UnderscoredNamingConvention.Instance;
 
     /// <summary>Reads a config: a YAML file, then settings of the form key.sub=value on top, over the given defaults.</summary>
@@ -73,6 +77,7 @@ internal static class ConfigFile
     {
         try
         {
+            RequireModest(text, source);
             var stream = new YamlStream();
             stream.Load(new StringReader(text));
             if (stream.Documents.Count == 0) return new YamlMappingNode();
@@ -82,6 +87,31 @@ internal static class ConfigFile
         catch (YamlException e)
         {
             throw new UserErrorException($"{source}, line {e.Start.Line}: {Innermost(e)}", e);
+        }
+    }
+
+    /// <summary>
+    /// Refuses what would take the reader much more than it is long: it goes down a level for every level of the file, and writes an anchor's
+    /// content again wherever it is named.
+    /// </summary>
+    private static void RequireModest(string text, string source)
+    {
+        if (text.Length > MostCharacters) throw new UserErrorException($"{source} has more than {MostCharacters} characters; that is no config.");
+        var parser = new Parser(new StringReader(text));
+        var depth = 0;
+        while (parser.MoveNext())
+        {
+            switch (parser.Current)
+            {
+                case AnchorAlias alias:
+                    throw new UserErrorException($"{source}, line {alias.Start.Line}: anchors and aliases are not read; write the value out.");
+                case MappingStart or SequenceStart when ++depth > DeepestLevel:
+                    throw new UserErrorException(
+                        $"{source}, line {parser.Current!.Start.Line}: keys lie more than {DeepestLevel} levels deep; no setting does.");
+                case MappingEnd or SequenceEnd:
+                    depth--;
+                    break;
+            }
         }
     }
 

@@ -4,6 +4,7 @@ using System.Text.Json;
 using Mem1.Cli.Training;
 using Mem1.Dashboard;
 using Mem1.Learner;
+using Mem1.Protocol.Security;
 
 namespace Mem1.Cli.Output;
 
@@ -37,10 +38,14 @@ internal sealed class DashboardReporter(IRunReporter inner) : IRunReporter, ILiv
     /// <summary>The dashboard of this run, which answers those of other processes too; null without one.</summary>
     public DashboardServer? Dashboard { get; set; }
 
+    /// <summary>What those must show that look; null for nothing.</summary>
+    public BearerToken? Viewer { get; set; }
+
     public LearnerHostOptions Hosting(LearnerHostOptions options) => Dashboard is not { } dashboard ? options : options with
     {
         Services = services => ObserverEndpoint.AddTo(services, dashboard),
         Endpoints = ObserverEndpoint.Map,
+        ViewerToken = Viewer,
     };
 
     public void Serving(RunSession session)

@@ -4,6 +4,15 @@ using Microsoft.Extensions.Logging.Console;
 
 namespace Mem1.Cli.Output;
 
+/// <summary>How a process logs, as far as its user said.</summary>
+/// <param name="Json">A JSON object a line; null if nothing was said.</param>
+/// <param name="Least">What is not worth a line; null if nothing was said.</param>
+internal readonly record struct LogSettings(bool? Json, LogLevel? Least)
+{
+    /// <summary>Makes the factory; the arguments are for what the user did not say.</summary>
+    public ILoggerFactory Factory(bool json, LogLevel least = LogLevel.Information) => Logs.ToStandardError(Json ?? json, Least ?? least);
+}
+
 /// <summary>Logs of long-running nodes: lines for people, or a JSON object a line for machines; always on standard error.</summary>
 internal static class Logs
 {
@@ -20,7 +29,7 @@ internal static class Logs
             {
                 o.UseUtcTimestamp = true;
                 o.TimestampFormat = "yyyy-MM-ddTHH:mm:ss.fffZ";
-                o.IncludeScopes = true;
+                o.IncludeScopes = true; // an exception is a string of the object: its line breaks are escaped
             });
         }
         else

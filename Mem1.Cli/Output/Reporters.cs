@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Globalization;
 using Mem1.Learner;
+using Microsoft.Extensions.Logging;
 using Spectre.Console;
 
 namespace Mem1.Cli.Output;
@@ -11,9 +12,12 @@ internal static class Reporters
     // Wide enough for every table; a log file has no edge to wrap at.
     private const int RedirectedWidth = 140;
 
-    public static IRunReporter Create(bool json, IEnumerable<int> objectives)
+    /// <param name="json">For machines.</param>
+    /// <param name="objectives">Numbers of objectives that a table has columns for.</param>
+    /// <param name="logs">How the process logs: where its log is JSON, what is said beside the updates is lines of it.</param>
+    public static IRunReporter Create(bool json, IEnumerable<int> objectives, LogSettings logs = default)
     {
-        if (json) return new JsonReporter(Console.Out, Console.Error);
+        if (json) return new JsonReporter(Console.Out, Console.Error, logs.Json == true ? logs.Factory(json: true) : null);
         var console = Terminal(out var live);
         return new TextReporter(Console.Out, console, live, [.. objectives]);
     }
@@ -36,9 +40,13 @@ internal static class Reporters
 }
 
 /// <summary>One JSON object per update on standard output; nothing else goes there.</summary>
-internal sealed class JsonReporter(TextWriter output, TextWriter messages) : IRunReporter
+/// <param name="output">For the updates.</param>
+/// <param name="messages">For everything else, unless it is logged.</param>
+/// <param name="loggers">Of a log in JSON, of which every line is an object; null for plain sentences.</param>
+internal sealed class JsonReporter(TextWriter output, TextWriter messages, ILoggerFactory? loggers = null) : IRunReporter
 {
     private readonly Lock _lock = new();
+    private readonly ILogger? _log = loggers?.CreateLogger("Mem1.Run");
 
     public bool IsForMachines => true;
 
@@ -50,6 +58,12 @@ internal sealed class JsonReporter(TextWriter output, TextWriter messages) : IRu
 
     public void Note(string sentence)
     {
+        if (_log is not null)
+        {
+            _log.LogInformation("{Note}", sentence);
+            return;
+        }
+
         lock (_lock) messages.WriteLine(sentence);
     }
 
@@ -73,9 +87,7 @@ internal sealed class JsonReporter(TextWriter output, TextWriter messages) : IRu
         + "; "
         + $"everything is in {summary.Folder}");
 
-    public void Dispose()
-    {
-    }
+    public void Dispose() => loggers?.Dispose();
 
     private static string Number(double value) => value.ToString("0.000", CultureInfo.InvariantCulture);
 }

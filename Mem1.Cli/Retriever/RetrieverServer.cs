@@ -1,14 +1,17 @@
-// Keeps: every answer is the protocol's JSON or {"detail": one sentence}; what a request may cost is bounded before anything is searched.
+// Keeps: every answer is the protocol's JSON or {"detail": one sentence}; what a request may cost is bounded before anything is searched; a
+// request without the token is refused from its headers alone.
 using System.Net;
 using System.Net.Sockets;
 using System.Text.Json;
 using Mem1.Environments.Retrieval;
+using Mem1.Protocol.Security;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.DependencyInjection;
+using HttpProtocols = Microsoft.AspNetCore.Server.Kestrel.Core.HttpProtocols;
 
 namespace Mem1.Cli.Retriever;
 
@@ -31,6 +34,15 @@ internal sealed class RetrieverServer : IAsyncDisposable
     // connection; a larger one is cut off.
     private const int MaxDroppedBytes = 64 << 20;
 
+    // Workers keep a connection or some open; the bound is there for those that open them for nothing.
+    private const int MaxConnections = 4096;
+
+    // A token and what clients of all kinds send of themselves.
+    private const int MaxHeaderBytes = 16 * 1024;
+
+    // A caller that has not said what it wants by then is cut off; slow bodies are cut off by Kestrel's own limit (240 bytes/s after 5 s).
+    private static readonly TimeSpan s_headersLimit = TimeSpan.FromSeconds(10);
+
     // Requests under way get this long to end when the server stops.
     private static readonly TimeSpan s_stopLimit = TimeSpan.FromSeconds(10);
 
@@ -48,16 +60,20 @@ internal sealed class RetrieverServer : IAsyncDisposable
     /// <param name="address">IP address to listen on.</param>
     /// <param name="port">Port; 0 for any that is free.</param>
     /// <param name="topK">Passages for a query when the request does not say.</param>
+    /// <param name="token">What callers must show; null lets in whoever reaches the port.</param>
     /// <param name="cancellationToken">Stops the start.</param>
     /// <exception cref="UserErrorException">The address cannot be bound.</exception>
     public static async Task<RetrieverServer> Start(
-        ISearchIndex index, IPAddress address, int port, int topK, CancellationToken cancellationToken)
+        ISearchIndex index, IPAddress address, int port, int topK, BearerToken? token, CancellationToken cancellationToken)
     {
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
         builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>
         {
-            kestrel.Listen(address, port);
+            kestrel.Listen(address, port, listen => listen.Protocols = HttpProtocols.Http1);
             kestrel.AddServerHeader = false;
+            kestrel.Limits.MaxConcurrentConnections = MaxConnections;
+            kestrel.Limits.MaxRequestHeadersTotalSize = MaxHeaderBytes;
+            kestrel.Limits.RequestHeadersTimeout = s_headersLimit;
             kestrel.Limits.MaxRequestBodySize = MaxDroppedBytes;
         });
         builder.Services.AddRoutingCore();
@@ -65,7 +81,7 @@ internal sealed class RetrieverServer : IAsyncDisposable
         builder.Services.Configure<Microsoft.Extensions.Hosting.HostOptions>(host => host.ShutdownTimeout = s_stopLimit);
         var application = builder.Build();
         application.UseRouting();
-        application.MapPost("/retrieve", (HttpContext context) => Retrieve(context, index, topK));
+        application.MapPost("/retrieve", (HttpContext context) => Refusal(context, token) ?? Retrieve(context, index, topK));
         application.MapGet("/health", (HttpContext context) =>
             context.Response.WriteAsJsonAsync(new { status = "ok", passages = index.Count }));
         application.MapGet("/ready", (HttpContext context) =>
@@ -94,6 +110,22 @@ internal sealed class RetrieverServer : IAsyncDisposable
     {
         await _application.StopAsync().ConfigureAwait(false);
         await _application.DisposeAsync().ConfigureAwait(false);
+    }
+
+    /// <summary>The answer to a request whose body is not to be read; null for one that is.</summary>
+    private static Task? Refusal(HttpContext context, BearerToken? token)
+    {
+        var shown = context.Request.Headers.Authorization;
+        if (token is not null && (shown.Count != 1 || !token.Matches(shown[0])))
+        {
+            context.Response.Headers.WWWAuthenticate = "Bearer";
+            return Refuse(context, StatusCodes.Status401Unauthorized, shown.Count == 0
+                ? "This retriever wants a token; send it as Authorization: Bearer TOKEN." : "That is not the retriever's token.");
+        }
+
+        // What unpacks to much more than was sent is not unpacked.
+        return context.Request.Headers.ContentEncoding.Count == 0 ? null : Refuse(
+            context, StatusCodes.Status415UnsupportedMediaType, "The body must be plain JSON; Content-Encoding is not taken.");
     }
 
     private static async Task Retrieve(HttpContext context, ISearchIndex index, int standardTopK)

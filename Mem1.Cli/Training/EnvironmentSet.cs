@@ -1,3 +1,4 @@
+using Mem1.Cli.Commands;
 using Mem1.Cli.Configuration;
 using Mem1.Environments;
 using Mem1.Environments.Qa;
@@ -114,7 +115,8 @@ internal sealed class EnvironmentSet : IDisposable
     private static EnvironmentSet OpenRetrieval(EnvironmentConfig e, Action<double, string> progress, CancellationToken cancellationToken)
     {
         var tasks = TaskFile.Load(e.Tasks!);
-        var remote = e.Retriever.Url is null ? null : new RemoteRetriever(e.Retriever);
+        var remote = e.Retriever.Url is null ? null : new RemoteRetriever(
+            e.Retriever, authorization: TokenArgument.Of(e.Retriever.TokenFile, RetrieverCommand.TokenVariable)?.Header);
         var index = remote is null ? OpenIndex(e, progress, cancellationToken) : null;
         ITaskSource training, heldOut;
         try

@@ -1,5 +1,5 @@
-// Keeps: runs/NAME/ belongs to one process at a time (a lock file held open); metrics.jsonl and trajectories.jsonl hold each update once,
-// also after a resume from an earlier checkpoint (later lines are cut off first).
+// Keeps: runs/NAME/ belongs to one process at a time (a lock file held open); metrics.jsonl, trajectories.jsonl and traces.jsonl hold each
+// update once, also after a resume from an earlier checkpoint (later lines are cut off first).
 using System.Text.Encodings.Web;
 using System.Text.Json;
 using Mem1.Cli.Configuration;
@@ -61,6 +61,8 @@ internal sealed class RunFolder : IDisposable
     private string EvaluationPath => Path.Combine(FullPath, "evaluation.json");
 
     private string MetricsPath => Path.Combine(FullPath, "metrics.jsonl");
+
+    private string TracesPath => Path.Combine(FullPath, TraceRecord.FileName);
 
     private string TrajectoriesPath => Path.Combine(FullPath, TrajectoryRecord.FileName);
 
@@ -125,6 +127,19 @@ internal sealed class RunFolder : IDisposable
     public void AppendTrajectories(IEnumerable<TrajectoryRecord> trajectories) =>
         Append(TrajectoriesPath, string.Concat(trajectories.Select(t => t.ToJson() + "\n")));
 
+    /// <summary>Writes what ways episodes went, a line each.</summary>
+    public void AppendTraces(IEnumerable<TraceRecord> traces) => Append(TracesPath, string.Concat(traces.Select(t => t.ToJson() + "\n")));
+
+    /// <summary>What tells this run from all others, also over restarts and when its folder moves; made when it is asked for first.</summary>
+    public string Identity()
+    {
+        var path = Path.Combine(FullPath, "run_id");
+        if (File.Exists(path) && File.ReadAllText(path).Trim() is { Length: > 0 } known) return known;
+        var made = Guid.NewGuid().ToString("N");
+        AtomicFile.WriteText(path, made + "\n");
+        return made;
+    }
+
     /// <summary>Writes an episode that was played again on command. Called from several threads.</summary>
     public void AppendReplay(TrajectoryRecord replay)
     {
@@ -182,7 +197,7 @@ internal sealed class RunFolder : IDisposable
     /// <summary>Cuts what was logged after an update: the part a resume does again.</summary>
     public void TruncateAfter(long update)
     {
-        foreach (var path in new[] { MetricsPath, TrajectoriesPath })
+        foreach (var path in new[] { MetricsPath, TrajectoriesPath, TracesPath })
         {
             if (!File.Exists(path)) continue;
             // A line that was being written when the process died is not JSON; it goes too.

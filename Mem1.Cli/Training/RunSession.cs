@@ -22,12 +22,12 @@ internal sealed class RunSession : IDisposable
     private volatile bool _replacing;
     private bool _disposed;
 
-    /// <summary>Starts both; <c>hosting</c> says what else the learner is to serve.</summary>
+    /// <summary>Starts both; <c>hosting</c> says what else the learner is to serve, <c>run</c> what its traces are told apart by.</summary>
     public RunSession(
         RunConfig config, DecoderConfig shape, IEnvironmentFactory environments, ITokenizer tokenizer, WeightPublisher publisher,
         long fingerprint, ILoggerFactory? loggers, CancellationToken cancellationToken,
         (BearerToken? Token, TlsFiles? Tls) security = default, Func<LearnerHostOptions, LearnerHostOptions>? hosting = null,
-        TurnSpool? spool = null, LedgerRecord? restored = null, Action<string>? stalled = null)
+        TurnSpool? spool = null, LedgerRecord? restored = null, Action<string>? stalled = null, string? run = null)
     {
         _publisher = publisher;
         // Before the learner, so that the first worker is told of it.
@@ -54,6 +54,7 @@ internal sealed class RunSession : IDisposable
             AdoptLeases = !config.Rollout.LocalWorker,
             StallLimit = TimeSpan.FromSeconds(config.Learner.StallSeconds),
             Stalled = stalled,
+            Run = run ?? Guid.NewGuid().ToString("N"),
             Token = security.Token,
             Tls = security.Tls,
             DirectWeights = config.Learner.DirectWeights,

@@ -28,9 +28,10 @@ namespace Mem1.Cli.Training;
 /// <param name="cloneOnly">Stop after the warm start.</param>
 /// <param name="security">What workers of other processes must show, and what they are shown; nothing if null.</param>
 /// <param name="learners">Which learners share the updates; this process alone if not given.</param>
+/// <param name="logs">How a learner of workers elsewhere logs.</param>
 internal sealed class TrainRun(
     RunConfig config, IReadOnlySet<string> given, RunFolder folder, IRunReporter reporter, bool resume, bool cloneOnly,
-    (BearerToken? Token, TlsFiles? Tls) security = default, LearnerPlacement? learners = null)
+    (BearerToken? Token, TlsFiles? Tls) security = default, LearnerPlacement? learners = null, LogSettings logs = default)
 {
     // How many updates the first and last means of the closing table go over.
     private const int RewardWindow = 10;
@@ -174,7 +175,7 @@ internal sealed class TrainRun(
             TrainingCheckpoint.RestoreOptimiser(_from!, trainer.Optimiser, state);
         }
 
-        if (state.Extra.TryGetValue(TrainerKey, out var remembered)) trainer.State = remembered.Deserialize<TrainerState>()!;
+        if (state.Kept<TrainerState>(TrainerKey) is { } remembered) trainer.State = remembered;
         ranks?.Share(config, model.Weights, trainer, reference);
         folder.TruncateAfter(state.Update);
         var publisher = new WeightPublisher(weights => WeightPublisher.Serialise(weights, config.Learner.WeightsDtype));
@@ -185,10 +186,10 @@ internal sealed class TrainRun(
         var disk = new DiskPatience(TimeSpan.FromSeconds(config.Checkpoint.DiskPatienceSeconds), reporter.Note);
         using var spool = RunSpool.Open(config.Checkpoint, folder, _from, state.Update, disk, reporter.Note, out var restored);
         // Workers of other processes come and go; what is wrong with one must be seen on this side too.
-        using var loggers = config.Rollout.LocalWorker ? null : Logs.ToStandardError(json: reporter.IsForMachines, LogLevel.Warning);
+        using var loggers = config.Rollout.LocalWorker ? null : logs.Factory(reporter.IsForMachines, LogLevel.Warning);
         using var session = new RunSession(
             config, model.Config, environment.Factory, tokenizer, publisher, fingerprint, loggers, cancellationToken, security, reporter.Hosting,
-            spool, restored, reporter.Note);
+            spool, restored, reporter.Note, folder.Identity());
         session.KeepLimit(folder, reporter.Note);
         reporter.Serving(session);
         var ledger = session.Ledger;
@@ -245,6 +246,7 @@ internal sealed class TrainRun(
         var saved = state.Update;
         long environmentFailures = 0;
         var alarms = folder.ReadParityAlarms();
+        var traces = config.Checkpoint.Traces ? new TraceLog(ledger) : null;
         session.SaveCheckpoint = () =>
         {
             Save(saved = done);
@@ -290,6 +292,7 @@ internal sealed class TrainRun(
                 var sampled = batch.Take(config.Checkpoint.SampledTrajectories).Select(t => TrajectoryRecord.Of(
                     metrics.Update, config.Ppo.Layout, t, trainer.LastEstimates.GetValueOrDefault(t.EpisodeId), tokenizer)).ToList();
                 disk.Do(TrajectoryRecord.FileName, () => folder.AppendTrajectories(sampled), cancellationToken);
+                if (traces?.Of(metrics, batch) is { } ways) disk.Do(TraceRecord.FileName, () => folder.AppendTraces(ways), cancellationToken);
                 reporter.Updated(metrics, last);
                 if (metrics.Update % config.Checkpoint.Every == 0 && metrics.Update < last)
                 {
@@ -473,7 +476,7 @@ internal sealed class TrainRun(
     }
 
     private static EvaluationResult? ReadEvaluation(TrainingState state) =>
-        state.Extra.TryGetValue("evaluation_before", out var json) ? json.Deserialize<EvaluationResult>() : null;
+        state.Kept<EvaluationResult>("evaluation_before");
 
     private static Dictionary<string, JsonElement> WriteEvaluation(EvaluationResult? before) => before is null
         ? []

@@ -51,10 +51,15 @@ internal sealed record TrajectoryRecord
     {
         PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
         Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
+        RespectNullableAnnotations = true,
     };
 
     public long Update { get; init; }
     public string EpisodeId { get; init; } = "";
+
+    /// <summary>As in logs and traces.jsonl; null in older files.</summary>
+    public string? TraceId { get; init; }
+
     public string TaskId { get; init; } = "";
     public double Reward { get; init; }
 
@@ -115,6 +120,7 @@ internal sealed record TrajectoryRecord
         {
             Update = update,
             EpisodeId = t.EpisodeId,
+            TraceId = t.TraceId.Length > 0 ? t.TraceId : null,
             TaskId = t.TaskId,
             Reward = t.Reward,
             End = JsonNamingPolicy.SnakeCaseLower.ConvertName(t.End.ToString()),
@@ -144,7 +150,7 @@ internal sealed record TrajectoryRecord
         }
         catch (JsonException e)
         {
-            throw new UserErrorException($"{where} is not a trajectory ({e.Message.TrimEnd('.')}).", e);
+            throw new UserErrorException($"{where} is not a trajectory ({e.Message.ReplaceLineEndings(" ").TrimEnd('.')}).", e);
         }
 
         if (record is null or { EpisodeId: "" }) throw new UserErrorException($"{where} is not a trajectory: it has no episode_id.");

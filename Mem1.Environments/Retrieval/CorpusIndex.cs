@@ -74,7 +74,9 @@ public sealed class CorpusIndex : ISearchIndex
         Count = long.Parse(meta["documents"], CultureInfo.InvariantCulture);
         using SqliteCommand lengths = connection.CreateCommand();
         lengths.CommandText = "SELECT codes FROM lengths";
-        _lengths = (byte[])lengths.ExecuteScalar()!;
+        _lengths = (byte[]?)lengths.ExecuteScalar() ?? throw new EndOfStreamException("The lengths of the passages are missing.");
+        if (_lengths.Length != Count)
+            throw new EndOfStreamException("The lengths are not of as many passages as there are.");
         _norms = PostingFormat.Norms(Math.Max(1, double.Parse(meta["terms"], CultureInfo.InvariantCulture) / Count));
     }
 
@@ -98,7 +100,7 @@ public sealed class CorpusIndex : ISearchIndex
     {
         path ??= DefaultPath(corpus);
         Build(corpus, path, progress, cancellationToken);
-        return new CorpusIndex(path);
+        return Opened(path);
     }
 
     /// <summary>
@@ -118,7 +120,7 @@ public sealed class CorpusIndex : ISearchIndex
         if (!CorpusIndexBuilder.IsReadable(path))
             throw new DataFormatException(
                 path, "the index was made by another version of this program; build it again with mem1 data index");
-        return new CorpusIndex(path);
+        return Opened(path);
     }
 
     /// <inheritdoc/>
@@ -185,23 +187,50 @@ public sealed class CorpusIndex : ISearchIndex
         ArgumentOutOfRangeException.ThrowIfLessThan(k, 1);
         ObjectDisposedException.ThrowIf(_disposed, this);
         cancellationToken.ThrowIfCancellationRequested();
-        if (!_idle.TryTake(out Reader? reader))
-            reader = new Reader(_connectionString, _lengths, _norms);
+        Reader? reader = null;
         try
         {
+            if (!_idle.TryTake(out reader))
+                reader = new Reader(_connectionString, _lengths, _norms);
             return search(reader);
         }
         catch (SqliteException e) when (e.SqliteErrorCode == SqliteInterrupt && cancellationToken.IsCancellationRequested)
         {
             throw new OperationCanceledException(e.Message, e, cancellationToken);
         }
+        // SqliteError is for who wrote the query.
+        catch (Exception e) when (e is not SqliteException { SqliteErrorCode: SqliteError } && IsDamage(e))
+        {
+            throw Damaged(_path, e);
+        }
         finally
         {
-            _idle.Add(reader);
+            if (reader is not null)
+                _idle.Add(reader);
             if (_disposed)
                 CloseIdle();
         }
     }
+
+    private static CorpusIndex Opened(string path)
+    {
+        try
+        {
+            return new CorpusIndex(path);
+        }
+        catch (Exception e) when (IsDamage(e))
+        {
+            throw Damaged(path, e);
+        }
+    }
+
+    /// <summary>Whether an exception is what reading numbers that were never written ends in.</summary>
+    private static bool IsDamage(Exception e) => e is SqliteException or IndexOutOfRangeException or ArgumentException or InvalidCastException
+        or OverflowException or EndOfStreamException or FormatException or KeyNotFoundException
+        or (InvalidOperationException and not ObjectDisposedException);
+
+    private static DataFormatException Damaged(string path, Exception e) =>
+        new(path, "the index is damaged; remove it and build it again with mem1 data index", inner: e);
 
     private void CloseIdle()
     {
@@ -249,7 +278,8 @@ public sealed class CorpusIndex : ISearchIndex
             {
                 _number.Value = passage + 1;
                 using SqliteDataReader row = _passage.ExecuteReader();
-                row.Read();
+                if (!row.Read())
+                    throw new EndOfStreamException("A passage that has postings is missing.");
                 hits.Add(new SearchHit(new Passage(row.GetString(0), row.GetString(1)), score));
             }
             return hits;

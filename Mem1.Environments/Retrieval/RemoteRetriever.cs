@@ -25,17 +25,20 @@ public sealed class RemoteRetriever : IRetriever, IDisposable
     private readonly TimeProvider _time;
     private readonly HttpClient _client;
     private readonly AnswerCache _cache;
+    private readonly string? _authorization;
 
     /// <summary>Makes a retriever; nothing is sent yet.</summary>
     /// <param name="options">Valid, with an address.</param>
     /// <param name="time">Clock of the deadline and of waits; null for the system's.</param>
+    /// <param name="authorization">Header that every request shows, as in <c>Bearer TOKEN</c>; null for none. Never in an error.</param>
     /// <exception cref="ArgumentException">The options contradict themselves or name no address.</exception>
-    public RemoteRetriever(RemoteRetrieverOptions options, TimeProvider? time = null)
+    public RemoteRetriever(RemoteRetrieverOptions options, TimeProvider? time = null, string? authorization = null)
     {
         Checks.Demand(options.Validate(), nameof(options));
         _options = options;
         _url = new Uri(options.Url ?? throw new ArgumentException("retriever.url is missing", nameof(options)));
         _time = time ?? TimeProvider.System;
+        _authorization = authorization;
         _cache = new AnswerCache(options.CacheBytes);
         _client = new HttpClient(new SocketsHttpHandler
         {
@@ -103,6 +106,8 @@ public sealed class RemoteRetriever : IRetriever, IDisposable
     {
         using var request = new HttpRequestMessage(HttpMethod.Post, _url) { Content = new ByteArrayContent(Body(query, k)) };
         request.Content.Headers.ContentType = new MediaTypeHeaderValue("application/json");
+        if (_authorization is not null)
+            request.Headers.TryAddWithoutValidation("Authorization", _authorization);
         try
         {
             using HttpResponseMessage response = await _client

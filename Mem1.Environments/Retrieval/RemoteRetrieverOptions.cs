@@ -8,6 +8,11 @@ public sealed record RemoteRetrieverOptions
     /// <summary>Where to post queries, such as http://127.0.0.1:8000/retrieve; null to search a local index.</summary>
     public string? Url { get; init; }
 
+    /// <summary>
+    /// File with the token that the service wants, sent as <c>Authorization: Bearer TOKEN</c>; null for none. A path of the machine that asks.
+    /// </summary>
+    public string? TokenFile { get; init; }
+
     /// <summary>Time one query may take, all its attempts and waits together.</summary>
     public TimeSpan Deadline { get; init; } = TimeSpan.FromSeconds(6);
 
@@ -35,6 +40,11 @@ public sealed record RemoteRetrieverOptions
         .Require(
             Url is null || (Uri.TryCreate(Url, UriKind.Absolute, out Uri? uri) && uri.Scheme is "http" or "https"),
             $"retriever.url is \"{Url}\" but must be a full address, such as http://127.0.0.1:8000/retrieve")
+        .Require(
+            Url is null || !Uri.TryCreate(Url, UriKind.Absolute, out Uri? address) || address.UserInfo.Length == 0,
+            "retriever.url holds a user name or a password, which would be written to the run's config and to errors; use retriever.token_file")
+        .Require(
+            TokenFile is null || Url is not null, "retriever.token_file is set but retriever.url is not: an index of one's own takes no token")
         // A timer cannot run longer than 2^32 - 2 milliseconds.
         .Require(
             Deadline > TimeSpan.Zero && Deadline <= TimeSpan.FromDays(1),

@@ -40,6 +40,9 @@ public sealed class WebRecording : IDisposable
     // How long a writer waits for another process: a write takes milliseconds.
     private const int BusySeconds = 10;
 
+    // A recording may be somebody else's: what the types say is never null is not.
+    private static readonly JsonSerializerOptions s_strict = new() { RespectNullableAnnotations = true, RespectRequiredConstructorParameters = true };
+
     private readonly SqliteConnection? _connection;
     private readonly Lock _lock = new();
     private readonly RecordingMode _mode;
@@ -180,12 +183,16 @@ public sealed class WebRecording : IDisposable
                     return null;
                 string answer = row.GetString(0);
                 if (row.IsDBNull(1))
-                    return (JsonSerializer.Deserialize<T>(answer) ?? throw Unreadable(null), null);
+                {
+                    T? known = JsonSerializer.Deserialize<T>(answer, s_strict);
+                    return known is null || (known is object?[] list && list.Contains(null)) ? throw Unreadable(null) : (known, null);
+                }
                 return Enum.TryParse(row.GetString(1), out WebFailure failure)
                     ? (null, new WebAccessException(failure, answer, row.IsDBNull(2) ? null : row.GetInt32(2)))
                     : throw Unreadable(null);
             }
-            catch (Exception e) when (e is SqliteException or JsonException)
+            catch (Exception e) when (e is SqliteException or JsonException or InvalidCastException or OverflowException
+                or (InvalidOperationException and not ObjectDisposedException))
             {
                 throw Unreadable(e);
             }

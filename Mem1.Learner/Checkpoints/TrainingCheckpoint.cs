@@ -44,6 +44,7 @@ public static class TrainingCheckpoint
     {
         PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
         WriteIndented = true,
+        RespectNullableAnnotations = true,
     };
 
     /// <summary>Writes a checkpoint and removes those that need not stay.</summary>
@@ -109,7 +110,7 @@ public static class TrainingCheckpoint
         catch (Exception e) when (e is IOException or JsonException or UnauthorizedAccessException)
         {
             throw new LearnerException(
-                $"{path} cannot be read ({e.Message}): this is not a training checkpoint of mem1, or it is damaged.", e);
+                $"{path} cannot be read ({e.Message.ReplaceLineEndings(" ")}): this is not a training checkpoint of mem1, or it is damaged.", e);
         }
     }
 
@@ -122,13 +123,25 @@ public static class TrainingCheckpoint
         try
         {
             using var stream = File.OpenRead(path);
-            return LedgerRecord.Parser.ParseFrom(stream);
+            var record = LedgerRecord.Parser.ParseFrom(stream);
+            var named = new HashSet<string>(StringComparer.Ordinal);
+            if (record.Entries.FirstOrDefault(e => e.Terms is not { TaskId.Length: > 0, EpisodeId.Length: > 0 } || !named.Add(e.Terms.EpisodeId)) is { } odd)
+            {
+                throw new LearnerException(
+                    $"{path} holds a task {(odd.Terms is null ? "without a name" : $"twice, or without a name ({Shown(odd.Terms.EpisodeId)})")}: the checkpoint "
+                    + "is damaged.");
+            }
+
+            return record;
         }
         catch (Exception e) when (e is IOException or InvalidProtocolBufferException or UnauthorizedAccessException)
         {
             throw new LearnerException($"{path} cannot be read ({e.Message.TrimEnd('.')}): the checkpoint is damaged.", e);
         }
     }
+
+    // Names come from a file that may be damaged.
+    private static string Shown(string name) => new([.. name.Take(100).Select(c => char.IsControl(c) ? '?' : c)]);
 
     /// <summary>Puts the saved moments and step counts into an optimiser.</summary>
     /// <exception cref="LearnerException">They do not fit the model.</exception>

@@ -70,7 +70,7 @@ public sealed record SavedStep
         }
         catch (Exception e) when (e is IOException or JsonException or UnauthorizedAccessException)
         {
-            throw new LearnerException($"{path} cannot be read as a saved step ({e.Message.TrimEnd('.')}).", e);
+            throw new LearnerException($"{path} cannot be read as a saved step ({e.Message.ReplaceLineEndings(" ").TrimEnd('.')}).", e);
         }
     }
 

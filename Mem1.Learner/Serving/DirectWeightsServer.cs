@@ -27,6 +27,8 @@ internal sealed class DirectWeightsServer(
     // Handed to the socket at once: system calls cost little beside so many bytes, and a worker that stands still is noticed within them.
     private const int SentAtOnce = 1 << 20;
 
+    private readonly RefusalLog _refused = new(log, TimeProvider.System);
+
     /// <summary>Put after TLS and before HTTP.</summary>
     public ConnectionDelegate Before(ConnectionDelegate http) => async connection =>
     {
@@ -114,10 +116,9 @@ internal sealed class DirectWeightsServer(
         using var limit = Limit(connection, requestLimit);
         var request = await DirectWeights.ReadAsync(
             connection.Transport.Input.AsStream(leaveOpen: true), DirectRequest.Parser, limit.Token).ConfigureAwait(false);
-        if (token is not null
-            && TokenGuard.Refusal(token, request.Authorization.Length > 0 ? [request.Authorization] : []) is { } reason)
+        if (AccessGuard.Refusal(token, request.Authorization) is { } reason)
         {
-            log.LogWarning("A request of {Peer} for weights is refused: {Reason}", connection.RemoteEndPoint, reason);
+            _refused.Say($"{connection.RemoteEndPoint}", "weights", reason);
             await SayAsync(new DirectReply { Status = (int)StatusCode.Unauthenticated, Detail = reason }).ConfigureAwait(false);
             return (null, 0);
         }

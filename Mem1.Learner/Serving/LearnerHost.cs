@@ -46,10 +46,14 @@ public sealed record LearnerHostOptions
     public IReadOnlyDictionary<string, ReadOnlyMemory<byte>> RunFiles { get; init; } = new Dictionary<string, ReadOnlyMemory<byte>>();
     /// <summary>Of tokenizer and environment; a worker that was started for others is refused.</summary>
     public long RunFingerprint { get; init; }
+    /// <summary>What tells this run's traces from those of others; give the same in every life of its learner.</summary>
+    public string Run { get; init; } = Guid.NewGuid().ToString("N");
     /// <summary>How many versions older than the weights it trains the oldest token of a trajectory may be.</summary>
     public int Staleness { get; init; }
-    /// <summary>What callers must show; null lets anybody in who reaches the port.</summary>
+    /// <summary>What workers must show; null lets anybody be one who reaches the port.</summary>
     public BearerToken? Token { get; init; }
+    /// <summary>What callers of <see cref="Endpoints"/> must show; null for the same as workers.</summary>
+    public BearerToken? ViewerToken { get; init; }
     /// <summary>The certificate to serve with and, where it names an authority, whose callers to let in; null serves without TLS.</summary>
     public TlsFiles? Tls { get; init; }
     /// <summary>
@@ -59,7 +63,7 @@ public sealed record LearnerHostOptions
     public bool DirectWeights { get; init; } = true;
     /// <summary>Adds what <see cref="Endpoints"/> need to the server's services; null for nothing.</summary>
     public Action<IServiceCollection>? Services { get; init; }
-    /// <summary>Maps further gRPC services; callers must show the same as workers. Null for none.</summary>
+    /// <summary>Maps further gRPC services, for callers that only look. Null for none.</summary>
     public Action<IEndpointRouteBuilder>? Endpoints { get; init; }
     /// <summary>Where workers join the cluster, asked whenever one is welcomed; null where there is none.</summary>
     public Func<ClusterSeed?> Cluster { get; init; } = static () => null;
@@ -87,6 +91,9 @@ public sealed class LearnerHost : IAsyncDisposable
 
     // Workers hold one connection each, and a thousand workers are many; the bound is there for those that open them for nothing.
     private const int MaxConnections = 4096;
+
+    // A host that opens connections for nothing leaves the other half to everybody else.
+    private const int MaxConnectionsOfAddress = MaxConnections / 2;
 
     // A worker has its stream and one download at a time.
     private const int MaxStreams = 16;
@@ -138,6 +145,7 @@ public sealed class LearnerHost : IAsyncDisposable
             () => publisher.Version, options.LeaseLimit, options.Limits, TimeProvider.System, options.Discarded, options.Staleness)
         {
             AbsenceLimit = options.AbsenceLimit,
+            Run = options.Run,
             Spool = options.Spool,
             AdoptLeases = options.AdoptLeases,
             StallLimit = options.StallLimit,
@@ -154,6 +162,7 @@ public sealed class LearnerHost : IAsyncDisposable
             kestrel.Listen(bind, options.Port, listen =>
             {
                 listen.Protocols = HttpProtocols.Http2;
+                listen.Use(new ConnectionGate(MaxConnectionsOfAddress).Middleware);
                 if (options.Tls is { } tls)
                 {
                     listen.UseHttps(new TlsHandshakeCallbackOptions
@@ -176,6 +185,7 @@ public sealed class LearnerHost : IAsyncDisposable
             kestrel.Limits.Http2.MaxStreamsPerConnection = MaxStreams;
             kestrel.Limits.MaxRequestHeadersTotalSize = MaxHeaderBytes;
             kestrel.Limits.RequestHeadersTimeout = HandshakeLimit;
+            kestrel.Limits.KeepAliveTimeout = HandshakeLimit; // one that is silent before its first call; workers always have one open
         });
         builder.Services.AddRoutingCore();
         if (loggers is not null) builder.Services.AddSingleton(loggers);
@@ -183,7 +193,6 @@ public sealed class LearnerHost : IAsyncDisposable
         builder.Services.AddGrpc(grpc =>
         {
             grpc.MaxReceiveMessageSize = MaxMessageBytes;
-            if (options.Token is { } token) grpc.Interceptors.Add<TokenGuard>(token);
         });
         builder.Services.AddSingleton(ledger).AddSingleton(publisher)
             .AddSingleton(new LearnerServiceOptions(modelFingerprint, options.SilenceLimit, stopping.Token, options.RunFiles, options.RunFingerprint)
@@ -195,8 +204,15 @@ public sealed class LearnerHost : IAsyncDisposable
         options.Services?.Invoke(builder.Services);
         var application = builder.Build();
         application.UseRouting();
-        application.MapGrpcService<LearnerServiceImplementation>();
-        application.MapGrpcService<MembershipServiceImplementation>();
+        if (options.Token is not null || options.ViewerToken is not null)
+        {
+            application.Use(new AccessGuard(
+                options.Token, options.ViewerToken, application.Services.GetRequiredService<ILogger<AccessGuard>>(), TimeProvider.System)
+                .InvokeAsync);
+        }
+
+        application.MapGrpcService<LearnerServiceImplementation>().WithMetadata(AccessGuard.Joining);
+        application.MapGrpcService<MembershipServiceImplementation>(); // of dashboards and retrievers, which look
         options.Endpoints?.Invoke(application);
         try
         {

@@ -6,6 +6,7 @@ using System.Diagnostics;
 using System.Threading.Channels;
 using Google.Protobuf;
 using Grpc.Core;
+using Mem1.Protocol;
 using Mem1.Protocol.V1;
 using Microsoft.Extensions.Logging;
 
@@ -16,10 +17,14 @@ internal sealed class LearnerServiceImplementation(
     TaskLedger ledger, WeightPublisher publisher, LearnerServiceOptions options, ILogger<LearnerServiceImplementation> log)
     : LearnerService.LearnerServiceBase
 {
-    public const int ProtocolVersion = 1;
-
     // Names end up in reasons and logs; host, process and a number fit many times over.
     private const int MaxWorkerIdLength = 200;
+
+    // Enough for a sentence; it comes from a worker.
+    private const int MaxLoggedReason = 500;
+
+    // As many as there may be connections: who opens streams instead of connections gets no further.
+    private const int MaxSessions = 4096;
 
     // Shorter than a worker's patience for its welcome: it should hear why it has to wait.
     private static readonly TimeSpan RecoveryPatience = TimeSpan.FromSeconds(5);
@@ -74,7 +79,7 @@ internal sealed class LearnerServiceImplementation(
                 StatusCode.InvalidArgument, $"Hello.worker_id must have 1 to {MaxWorkerIdLength} characters."));
         }
 
-        if (hello.ProtocolVersion != ProtocolVersion) throw OtherProtocol(hello.WorkerId, hello.ProtocolVersion);
+        if (hello.ProtocolVersion != ProtocolVersion.Major) throw OtherProtocol(hello.WorkerId, hello.ProtocolVersion);
         if (Mismatch(hello) is { } mismatch)
         {
             log.LogWarning("Worker {Worker} is refused: {Reason}", hello.WorkerId, mismatch);
@@ -84,6 +89,8 @@ internal sealed class LearnerServiceImplementation(
         if (hello.MaxEpisodes < 1)
             throw new RpcException(new Status(StatusCode.InvalidArgument, "Hello.max_episodes must be at least 1."));
 
+        if (_sessions.Count >= MaxSessions)
+            throw new RpcException(new Status(StatusCode.ResourceExhausted, $"The learner serves {MaxSessions} workers already."));
         await RecoverAsync(stop.Token).ConfigureAwait(false);
         using var session = new WorkerSession(hello.WorkerId, hello.MaxEpisodes);
         using var joined = CancellationTokenSource.CreateLinkedTokenSource(stop.Token, session.Aborted);
@@ -97,6 +104,7 @@ internal sealed class LearnerServiceImplementation(
                 Cluster = options.Cluster(),
                 Lineage = ledger.Lineage,
                 DirectWeights = options.DirectWeights,
+                ProtocolMinor = ProtocolVersion.Minor,
             },
         });
         void Announce(long version) => session.TryWrite(new LearnerMessage { Weights = new WeightsNotice { PolicyVersion = version } });
@@ -109,7 +117,8 @@ internal sealed class LearnerServiceImplementation(
             publisher.Published += Announce;
             if (publisher.Version is var newest && newest != welcomed) Announce(newest); // published between welcome and subscription
             ledger.Join(session, hello.Held.Select(h => (h.EpisodeId, h.Attempt)).ToHashSet());
-            log.LogDebug("Worker {Worker} joined", hello.WorkerId);
+            log.LogDebug(
+                "Worker {Worker} joined; it speaks protocol {Major}.{Minor}", hello.WorkerId, hello.ProtocolVersion, hello.ProtocolMinor);
             while (true)
             {
                 stop.CancelAfter(options.SilenceLimit);
@@ -158,7 +167,7 @@ internal sealed class LearnerServiceImplementation(
     public override async Task Describe(
         DescribeRequest request, IServerStreamWriter<RunFilePart> responseStream, ServerCallContext context)
     {
-        if (request.ProtocolVersion != ProtocolVersion) throw OtherProtocol(request.WorkerId, request.ProtocolVersion);
+        if (request.ProtocolVersion != ProtocolVersion.Major) throw OtherProtocol(request.WorkerId, request.ProtocolVersion);
         var total = options.RunFiles.Values.Sum(f => (long)f.Length);
         foreach (var (name, content) in options.RunFiles)
         {
@@ -185,7 +194,7 @@ internal sealed class LearnerServiceImplementation(
     private RpcException OtherProtocol(string worker, int version)
     {
         var reason = $"Worker {worker[..Math.Min(worker.Length, MaxWorkerIdLength)]} speaks protocol version {version}; this learner speaks "
-            + $"{ProtocolVersion}. Run the same release on both.";
+            + $"{ProtocolVersion.Major}. Run the same release on both.";
         log.LogWarning("A worker is refused: {Reason}", reason);
         return new RpcException(new Status(StatusCode.FailedPrecondition, reason));
     }
@@ -197,6 +206,13 @@ internal sealed class LearnerServiceImplementation(
         {
             case WorkerMessage.BodyOneofCase.SubTrajectory:
                 var sub = message.SubTrajectory;
+                if (log.IsEnabled(LogLevel.Debug))
+                {
+                    log.LogDebug(
+                        "Turn {Turn} of episode {EpisodeId}, attempt {Attempt}, came from worker {Worker}; trace {TraceId}", sub.Turn,
+                        sub.EpisodeId, sub.Attempt, session.WorkerId, TraceContext.TraceOf(ledger.Run, sub.EpisodeId));
+                }
+
                 // Perhaps much later, when the stream is another: the worker sends it again there, and is told again.
                 ledger.Add(session.WorkerId, sub, () => session.TryWrite(new LearnerMessage
                 {
@@ -212,12 +228,19 @@ internal sealed class LearnerServiceImplementation(
                 ledger.Wake();
                 break;
             case WorkerMessage.BodyOneofCase.LeaseReturned:
-                ledger.Return(session.WorkerId, message.LeaseReturned.EpisodeId, message.LeaseReturned.Attempt,
-                    $"Worker {session.WorkerId} gave it back: {message.LeaseReturned.Reason}", message.LeaseReturned.Leaving);
+                var returned = message.LeaseReturned;
+                log.Log(
+                    returned.Leaving ? LogLevel.Debug : LogLevel.Warning,
+                    "Episode {EpisodeId}, attempt {Attempt}, was handed back by worker {Worker}: {Reason} Trace {TraceId}", returned.EpisodeId,
+                    returned.Attempt, session.WorkerId, returned.Reason[..Math.Min(returned.Reason.Length, MaxLoggedReason)], TraceContext.TraceOf(ledger.Run, returned.EpisodeId));
+                ledger.Return(session.WorkerId, returned.EpisodeId, returned.Attempt,
+                    $"Worker {session.WorkerId} gave it back: {returned.Reason}", returned.Leaving);
                 break;
             case WorkerMessage.BodyOneofCase.Heartbeat:
                 session.Beat(message.Heartbeat);
                 break;
+            case WorkerMessage.BodyOneofCase.None:
+                break; // of a later minor version: nothing that this learner cannot do without
             default:
                 throw new RpcException(new Status(StatusCode.InvalidArgument, $"A worker may not send {message.BodyCase} here."));
         }
@@ -253,7 +276,7 @@ internal sealed class LearnerServiceImplementation(
         }
     }
 
-    private static async Task WriteAsync(
+    private async Task WriteAsync(
         WorkerSession session, IServerStreamWriter<LearnerMessage> stream, CancellationToken cancellationToken)
     {
         try
@@ -262,6 +285,13 @@ internal sealed class LearnerServiceImplementation(
             {
                 // Acknowledgements come in bursts: what has others behind it needs no packet of its own.
                 stream.WriteOptions = session.Outgoing.TryPeek(out _) ? s_moreFollows : null;
+                if (message.Lease is { } lease && log.IsEnabled(LogLevel.Debug))
+                {
+                    log.LogDebug(
+                        "Episode {EpisodeId}, attempt {Attempt}, is leased to worker {Worker}; trace {TraceId}", lease.EpisodeId, lease.Attempt,
+                        session.WorkerId, TraceContext.TraceIn(lease.Traceparent));
+                }
+
                 await stream.WriteAsync(message, cancellationToken).ConfigureAwait(false);
             }
         }

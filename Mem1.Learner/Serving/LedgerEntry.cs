@@ -14,6 +14,11 @@ internal enum EntryState
 /// <summary>A task in the ledger. Guarded by the ledger's lock.</summary>
 internal sealed class LedgerEntry(TaskRequest request, LedgerBatch batch)
 {
+    // Failures and ends of workers are bounded; what became too old or was never begun is not, and the last ones say enough.
+    private const int MaxTries = 64;
+
+    private readonly List<EpisodeTry> _tries = [];
+
     public string Id => request.Task.Id;
     public string Group => request.Group;
     public int[] RightAnswer => request.RightAnswer;
@@ -46,6 +51,23 @@ internal sealed class LedgerEntry(TaskRequest request, LedgerBatch batch)
         if (sub.Outcome is { } outcome && outcome.ExactMatch.Count != request.Task.Objectives.Count)
             return $"{where} scores {outcome.ExactMatch.Count} objectives of a task that has {request.Task.Objectives.Count}.";
         return null;
+    }
+
+    /// <summary>The tries of this life of the learner, in order.</summary>
+    public IReadOnlyList<EpisodeTry> Tries => _tries;
+
+    /// <summary>A try begins.</summary>
+    public void Began(string worker, DateTimeOffset? now)
+    {
+        if (_tries.Count == MaxTries) _tries.RemoveAt(0);
+        _tries.Add(new EpisodeTry(Attempt, worker, now) { FromTurn = PrefixTurns });
+    }
+
+    /// <summary>The try under way has ended, or, for one that is finished, will not count.</summary>
+    public void Ended(string how, string reason, DateTimeOffset now)
+    {
+        if (_tries.Count == 0 || _tries[^1].Attempt != Attempt) Began(Holder?.WorkerId ?? PlayedBy, null);
+        _tries[^1] = _tries[^1] with { Ended = now, How = how, Reason = reason };
     }
 
     /// <summary>Whether its turns wait for weights that are being made again (<see cref="TaskLedger.Restore"/>).</summary>

@@ -37,7 +37,14 @@ public readonly record struct LedgerCounts(int Pending, int Leased, int Buffered
 /// <summary>A task that was given up.</summary>
 /// <param name="TaskId">Which.</param>
 /// <param name="Reasons">One sentence per attempt.</param>
-public sealed record QuarantinedTask(string TaskId, IReadOnlyList<string> Reasons);
+public sealed record QuarantinedTask(string TaskId, IReadOnlyList<string> Reasons)
+{
+    /// <summary>Of its episode; empty when it was given up before a restart of the learner.</summary>
+    public string TraceId { get; init; } = "";
+
+    /// <summary>The tries that are known of, in order.</summary>
+    public IReadOnlyList<EpisodeTry> Tries { get; init; } = [];
+}
 
 /// <summary>Why a try of a task came to nothing. The task itself is played again, or quarantined after too many failures.</summary>
 public enum DiscardCause

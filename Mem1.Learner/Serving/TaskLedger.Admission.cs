@@ -1,5 +1,6 @@
 // Keeps: a task is leased only to a worker with a free place and weights that are fresh enough for its batch. The terms that a person sets hold
 // back leases that would be granted otherwise and never grant one; what is being played is played on.
+using Mem1.Protocol;
 using Mem1.Protocol.V1;
 
 namespace Mem1.Learner;
@@ -111,8 +112,29 @@ public sealed partial class TaskLedger
 
             _pending.Remove(node);
             (entry.Node, entry.State, entry.Holder, entry.LeasedAt) = (null, EntryState.Leased, target, _time.GetTimestamp());
+            entry.Began(target.WorkerId, _time.GetUtcNow());
             Spool?.Append(new SpoolRecord { Lease = new LeaseNote { Terms = entry.Terms(), WorkerId = target.WorkerId } });
         }
+    }
+
+    /// <summary>The lease of the next try, with the turns it goes on from, which the assembler takes for turns of this try.</summary>
+    private TaskLease Lease(LedgerEntry entry)
+    {
+        var inOrder = entry.Turns.Select(t => t.Turn).SequenceEqual(Enumerable.Range(0, entry.Turns.Count));
+        if (entry.Turns.Count > 0 && !(inOrder && Admits(entry.Batch, entry.OldestVersion()))) DropTurns(entry, DiscardCause.Unresumable);
+        var lease = entry.Terms();
+        for (var i = 0; i < entry.Turns.Count; i++)
+        {
+            // A copy: the message of an earlier lease may still be on its way to the wire.
+            var turn = entry.Turns[i] = entry.Turns[i].Clone();
+            turn.Attempt = entry.Attempt;
+            lease.Prefix.Add(turn);
+            _assembler.Add(turn, _version());
+        }
+
+        entry.PrefixTurns = entry.Turns.Count;
+        lease.Traceparent = TraceContext.ParentOf(Run, entry.Id, entry.Attempt);
+        return lease;
     }
 
     /// <summary>Whether tokens of a version, and of those after it, are within the bound when a batch is trained on.</summary>

@@ -139,6 +139,7 @@ public sealed partial class TaskLedger
         var (kept, worker) = (entry.Turns.ToList(), entry.PlayedBy);
         entry.Turns.Clear();
         entry.PlayedBy = "";
+        if (worker.Length > 0) entry.Began(worker, null);
         foreach (var turn in kept)
         {
             var result = entry.Contradiction(turn) is null ? _assembler.Add(turn, _version()) : new AssemblyResult(AssemblyOutcome.Rejected);

@@ -120,6 +120,7 @@ public sealed partial class TaskLedger
             Spool?.Append(new SpoolRecord { Release = new ReleaseNote { EpisodeId = entry.Id } });
             _absentSince.Remove(entry.Holder!.WorkerId);
             _assembler.Forget(entry.Id, entry.Attempt);
+            entry.Ended(Released, "", _time.GetUtcNow());
             entry.Holder = null;
             MakePending(entry);
         }

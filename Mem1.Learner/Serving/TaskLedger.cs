@@ -10,6 +10,7 @@
 //  * results come back in the order the tasks were asked for, whatever order they finished in, so fast episodes are not preferred;
 //  * every change of a task that a restart must know is spooled, in order, before anybody is told of it; what is trained on is on the disk;
 //  * no foreign code runs under the lock but ILeaseTarget's, which only queues.
+using Mem1.Protocol;
 using Mem1.Protocol.V1;
 
 namespace Mem1.Learner;
@@ -29,6 +30,9 @@ public sealed partial class TaskLedger
 
     // Reasons come from workers and are kept for the whole run: enough for a sentence.
     private const int MaxReasonLength = 500;
+
+    // How a try may end besides the causes for which it is discarded.
+    private const string Finished = "Finished", Released = "Released";
 
     private readonly Lock _lock = new();
     private readonly TimeProvider _time;
@@ -63,6 +67,9 @@ public sealed partial class TaskLedger
 
     /// <summary>How many versions older than the weights it trains the oldest token of a trajectory may be.</summary>
     public int Staleness { get; }
+
+    /// <summary>What tells this run's traces from those of others; the same in every life of its learner.</summary>
+    public string Run { get; init; } = Guid.NewGuid().ToString("N");
 
     /// <summary>A worker whose stream broke reconnects within seconds or not at all; its leases wait this long for it.</summary>
     public TimeSpan AbsenceLimit { get; init; } = TimeSpan.FromSeconds(30);
@@ -277,6 +284,7 @@ public sealed partial class TaskLedger
             // It was to go on from turns of an earlier try and did not: that may lie in these turns, so it costs the task no failure.
             DropTurns(entry, DiscardCause.Unresumable);
             _assembler.Forget(entry.Id, entry.Attempt);
+            entry.Ended(nameof(DiscardCause.Unresumable), Short(reason), _time.GetUtcNow());
             entry.Holder = null;
             MakePending(entry);
             Dispatch();
@@ -330,6 +338,7 @@ public sealed partial class TaskLedger
                 // Nobody began to play it, so it says nothing about the task and costs it no failure.
                 Spool?.Append(new SpoolRecord { Release = new ReleaseNote { EpisodeId = entry.Id } });
                 _assembler.Forget(entry.Id, entry.Attempt);
+                entry.Ended(Released, "", _time.GetUtcNow());
                 entry.Holder = null;
                 MakePending(entry);
             }
@@ -364,28 +373,16 @@ public sealed partial class TaskLedger
         }
     }
 
-    /// <summary>The lease of the next try, with the turns it goes on from, which the assembler takes for turns of this try.</summary>
-    private TaskLease Lease(LedgerEntry entry)
-    {
-        var inOrder = entry.Turns.Select(t => t.Turn).SequenceEqual(Enumerable.Range(0, entry.Turns.Count));
-        if (entry.Turns.Count > 0 && !(inOrder && Admits(entry.Batch, entry.OldestVersion()))) DropTurns(entry, DiscardCause.Unresumable);
-        var lease = entry.Terms();
-        for (var i = 0; i < entry.Turns.Count; i++)
-        {
-            // A copy: the message of an earlier lease may still be on its way to the wire.
-            var turn = entry.Turns[i] = entry.Turns[i].Clone();
-            turn.Attempt = entry.Attempt;
-            lease.Prefix.Add(turn);
-            _assembler.Add(turn, _version());
-        }
-
-        entry.PrefixTurns = entry.Turns.Count;
-        return lease;
-    }
-
     private void Buffer(LedgerEntry entry, Trajectory trajectory)
     {
-        entry.Trajectory = trajectory with { Group = entry.Group, RightAnswer = entry.RightAnswer };
+        entry.Ended(Finished, "", _time.GetUtcNow());
+        entry.Trajectory = trajectory with
+        {
+            Group = entry.Group,
+            RightAnswer = entry.RightAnswer,
+            TraceId = TraceContext.TraceOf(Run, entry.Id),
+            Tries = [.. entry.Tries],
+        };
         entry.State = EntryState.Buffered;
         entry.Holder = null;
         entry.Batch.Finish();
@@ -405,6 +402,7 @@ public sealed partial class TaskLedger
         foreach (var entry in stale)
         {
             DropTurns(entry, DiscardCause.Stale);
+            entry.Ended(nameof(DiscardCause.Stale), "", _time.GetUtcNow());
             entry.Trajectory = null;
             batch.Unfinish();
             MakePending(entry);
@@ -442,6 +440,8 @@ public sealed partial class TaskLedger
         _entries.TryGetValue(episodeId, out var entry) && entry.State == EntryState.Leased && entry.Attempt == attempt
             && entry.Holder!.WorkerId == workerId ? entry : null;
 
+    private static string Short(string reason) => reason.Length <= MaxReasonLength ? reason : reason[..MaxReasonLength];
+
     /// <summary>Whether a task with so many failed tries, of which so many are ends of workers, is quarantined.</summary>
     internal static bool IsGivenUp(int failures, int losses) => failures - losses >= MaxAttempts || losses >= MaxLosses;
 
@@ -450,8 +450,9 @@ public sealed partial class TaskLedger
         _assembler.Forget(entry.Id, entry.Attempt);
         _discarded[(int)cause]++;
         if (cause == DiscardCause.WorkerGone) entry.Losses++;
-        reason = reason.Length <= MaxReasonLength ? reason : reason[..MaxReasonLength];
+        reason = Short(reason);
         entry.Reasons.Add(reason);
+        entry.Ended(cause.ToString(), reason, _time.GetUtcNow());
         Spool?.Append(new SpoolRecord { Failure = new FailureNote { EpisodeId = entry.Id, Cause = cause.ToString(), Reason = reason } });
         entry.FailedOn.Add(entry.Holder!.WorkerId);
         entry.Holder = null;
@@ -462,7 +463,11 @@ public sealed partial class TaskLedger
             _entries.Remove(entry.Id);
             entry.State = EntryState.Quarantined;
             entry.Turns.Clear();
-            _quarantined.Add(new QuarantinedTask(entry.Id, entry.Reasons));
+            _quarantined.Add(new QuarantinedTask(entry.Id, entry.Reasons)
+            {
+                TraceId = TraceContext.TraceOf(Run, entry.Id),
+                Tries = [.. entry.Tries],
+            });
             entry.Batch.Finish();
             return;
         }

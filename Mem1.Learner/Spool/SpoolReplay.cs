@@ -19,7 +19,7 @@ public static class SpoolReplay
         {
             switch (record.BodyCase)
             {
-                case SpoolRecord.BodyOneofCase.Lease:
+                case SpoolRecord.BodyOneofCase.Lease when record.Lease.Terms is not null:
                     Begin(entries, record.Lease);
                     break;
                 case SpoolRecord.BodyOneofCase.Turn:

@@ -49,6 +49,12 @@ public sealed record Trajectory(
     /// <summary>Tokens of an action that would answer the task rightly; empty when nobody knows one.</summary>
     public int[] RightAnswer { get; init; } = [];
 
+    /// <summary>What the episode is called in logs and records of both sides, 32 hex digits; empty when it was not played for a ledger.</summary>
+    public string TraceId { get; init; } = "";
+
+    /// <summary>The tries it took, in order, as far as this life of the learner knows them.</summary>
+    public IReadOnlyList<EpisodeTry> Tries { get; init; } = [];
+
     /// <summary>The part of <see cref="Reward"/> that is for the format alone.</summary>
     public double FormatReward { get; init; }
 

@@ -79,6 +79,12 @@ public sealed class BearerToken
         return CryptographicOperations.FixedTimeEquals(Hash(header[Scheme.Length..].Trim(' ')), _hash);
     }
 
+    /// <summary>Whether both are the same secret. Takes the same time whatever differs.</summary>
+    public bool IsSame(BearerToken other) => HasDigest(other._hash);
+
+    /// <summary>Whether the SHA-256 of this token's UTF-8 is this one. Takes the same time whatever differs.</summary>
+    public bool HasDigest(ReadOnlySpan<byte> sha256) => CryptographicOperations.FixedTimeEquals(sha256, _hash);
+
     /// <summary>Never the token.</summary>
     public override string ToString() => "(secret)";
 

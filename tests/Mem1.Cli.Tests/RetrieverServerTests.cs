@@ -1,3 +1,4 @@
+using System.IO.Compression;
 using System.Net;
 using System.Net.Http.Headers;
 using System.Net.Sockets;
@@ -5,6 +6,7 @@ using System.Text;
 using System.Text.Json;
 using Mem1.Cli.Retriever;
 using Mem1.Environments.Retrieval;
+using Mem1.Protocol.Security;
 
 namespace Mem1.Cli.Tests;
 
@@ -28,7 +30,7 @@ public sealed class RetrieverServerTests : IAsyncLifetime, IDisposable
         var corpus = Path.Combine(_folder.FullName, "c.jsonl");
         File.WriteAllText(corpus, Corpus);
         _index = CorpusIndex.OpenOrBuild(corpus);
-        _server = await RetrieverServer.Start(_index, IPAddress.Loopback, 0, 2, Token);
+        _server = await RetrieverServer.Start(_index, IPAddress.Loopback, 0, 2, null, Token);
     }
 
     public async ValueTask DisposeAsync()
@@ -189,7 +191,7 @@ public sealed class RetrieverServerTests : IAsyncLifetime, IDisposable
         Assert.Equal("""{"status":"ok","passages":3}""", await _client.GetStringAsync(new Uri(_server.Address, "health"), Token));
         Assert.Equal("""{"status":"ok"}""", await _client.GetStringAsync(new Uri(_server.Address, "ready"), Token));
         var e = await Assert.ThrowsAsync<UserErrorException>(
-            () => RetrieverServer.Start(_index, IPAddress.Loopback, _server.Address.Port, 3, Token));
+            () => RetrieverServer.Start(_index, IPAddress.Loopback, _server.Address.Port, 3, null, Token));
         Assert.Contains("choose another with --port", e.Message);
     }
 
@@ -217,5 +219,82 @@ public sealed class RetrieverServerTests : IAsyncLifetime, IDisposable
         Assert.Contains("Norway", await response.Content.ReadAsStringAsync(Token));
         child.Signal(Child.SigTerm);
         Assert.Contains("stopping", child.Finish().Succeeded().Out);
+    }
+
+    [Fact]
+    public async Task WithATokenNobodyElseSearchesAndNothingIsReadOfTheirRequests()
+    {
+        var token = BearerToken.Create();
+        var text = token.Header["Bearer ".Length..];
+        await using var server = await RetrieverServer.Start(_index, IPAddress.Loopback, 0, 2, token, Token);
+        string[] wrong = ["", "Bearer", text, $"Basic {text}", $"Bearer {text}0", $"Bearer {text[1..]}", $"Bearer {text} {text}"];
+        foreach (var header in wrong)
+        {
+            using var socket = new TcpClient();
+            await socket.ConnectAsync(IPAddress.Loopback, server.Address.Port, Token);
+            var head = $"POST /retrieve HTTP/1.1\r\nHost: here\r\nContent-Length: 4000000\r\n{(header.Length > 0 ? $"Authorization: {header}\r\n" : "")}\r\n";
+            await socket.GetStream().WriteAsync(Encoding.ASCII.GetBytes(head), Token); // and no body
+            using var reader = new StreamReader(socket.GetStream());
+            Assert.Contains(" 401 ", await reader.ReadLineAsync(Token), StringComparison.Ordinal);
+        }
+
+        // Our own client, with the token in a file and without.
+        var options = new RemoteRetrieverOptions { Url = new Uri(server.Address, "retrieve").ToString(), Attempts = 1 };
+        using (var right = new RemoteRetriever(options, authorization: token.Header))
+            Assert.Equal("2", Assert.Single(await right.RetrieveAsync("Oslo", 1, Token)).Passage.Id);
+        using var without = new RemoteRetriever(options, authorization: BearerToken.Create().Header);
+        var refused = await Assert.ThrowsAsync<RetrieverException>(async () => await without.RetrieveAsync("Oslo", 1, Token));
+        Assert.Contains("status 401", refused.Message, StringComparison.Ordinal);
+        Assert.DoesNotContain(text, refused.Message, StringComparison.Ordinal);
+        Assert.Equal(HttpStatusCode.OK, (await _client.GetAsync(new Uri(server.Address, "health"), Token)).StatusCode);
+    }
+
+    [Fact]
+    public async Task ThoseThatMeanHarmLeaveItToOthers()
+    {
+        var sockets = new List<TcpClient>();
+        try
+        {
+            for (var i = 0; i < 100; i++)
+            {
+                var socket = new TcpClient();
+                sockets.Add(socket);
+                await socket.ConnectAsync(IPAddress.Loopback, _server.Address.Port, Token);
+                // Nothing; half of the headers; a body that stops; what is no HTTP.
+                var said = (i % 4) switch
+                {
+                    0 => "",
+                    1 => "POST /retrieve HTTP/1.1\r\nHost: here\r\nX-Slow: ",
+                    2 => "POST /retrieve HTTP/1.1\r\nHost: here\r\nContent-Length: 4000000\r\n\r\n{\"queries\": [\"",
+                    _ => "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x4\0\0\0\0\0",
+                };
+                await socket.GetStream().WriteAsync(Encoding.ASCII.GetBytes(said), Token);
+            }
+
+            Assert.Equal(HttpStatusCode.OK, (await Post("""{"queries": ["Oslo"]}""")).Status);
+
+            // 64 MiB of blanks in 64 KiB: not unpacked.
+            using var packed = new MemoryStream();
+            using (var gzip = new GZipStream(packed, CompressionLevel.SmallestSize, leaveOpen: true))
+            {
+                var blanks = new byte[1 << 20];
+                Array.Fill(blanks, (byte)' ');
+                for (var i = 0; i < 64; i++) gzip.Write(blanks);
+            }
+
+            using var bomb = new ByteArrayContent(packed.ToArray());
+            bomb.Headers.ContentEncoding.Add("gzip");
+            using (var answer = await _client.PostAsync(new Uri(_server.Address, "retrieve"), bomb, Token))
+                Assert.Equal(HttpStatusCode.UnsupportedMediaType, answer.StatusCode);
+            using var oversize = new HttpRequestMessage(HttpMethod.Post, new Uri(_server.Address, "retrieve"));
+            oversize.Headers.Add("X-Long", new string('a', 20_000));
+            using (var answer = await _client.SendAsync(oversize, Token))
+                Assert.Equal(HttpStatusCode.RequestHeaderFieldsTooLarge, answer.StatusCode);
+            Assert.Equal(HttpStatusCode.OK, (await Post("""{"queries": ["Oslo"]}""")).Status);
+        }
+        finally
+        {
+            foreach (var socket in sockets) socket.Dispose();
+        }
     }
 }

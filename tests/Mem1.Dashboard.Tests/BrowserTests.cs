@@ -3,6 +3,7 @@
 using System.Diagnostics;
 using System.Globalization;
 using System.Text.RegularExpressions;
+using Mem1.Protocol.Security;
 using Microsoft.Playwright;
 
 namespace Mem1.Dashboard.Tests;
@@ -411,6 +412,28 @@ public sealed class BrowserTests(BrowserFixture fixture) : IClassFixture<Browser
 
         // The browser itself reports answers of 401 and 409 on its console.
         Assert.All(errors, e => Assert.Contains("status of 4", e, StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public async Task Where_looking_takes_a_token_the_page_asks_for_it_and_keeps_it_to_itself()
+    {
+        var browser = fixture.Browser;
+        var viewer = BearerToken.Create();
+        var text = viewer.Header["Bearer ".Length..];
+        await using var server = await DashboardServer.StartAsync(new DashboardOptions { Port = 0, Viewer = viewer }, Stop);
+        await using var context = await browser.NewContextAsync();
+        var (page, errors) = await OpenAsync(context, server, "overview");
+        var field = page.GetByLabel("Viewers' token");
+        await field.FillAsync("a token of somebody else that is long enough", new() { Timeout = Patience });
+        await page.Keyboard.PressAsync("Enter");
+        await Assertions.Expect(page.GetByRole(AriaRole.Alert)).ToContainTextAsync("not the viewers", new() { Timeout = Patience });
+        await field.FillAsync(text);
+        await page.Keyboard.PressAsync("Enter");
+        await Assertions.Expect(page.GetByText("Mean reward of the batch").First).ToBeVisibleAsync(new() { Timeout = Patience });
+        await Assertions.Expect(page.GetByRole(AriaRole.Status)).ToContainTextAsync("recorded", new() { Timeout = Patience });
+        Assert.DoesNotContain(text, await page.ContentAsync(), StringComparison.Ordinal);
+        Assert.Equal(0, await page.EvaluateAsync<int>("localStorage.length + sessionStorage.length + document.cookie.length"));
+        Assert.All(errors, e => Assert.Contains("status of 401", e, StringComparison.Ordinal));
     }
 
     [Fact]

@@ -1,3 +1,4 @@
+using Google.Protobuf;
 using Grpc.Core;
 using Grpc.Net.Client;
 using Mem1.Protocol.Security;
@@ -14,9 +15,15 @@ internal sealed class Peer : IDisposable
     private readonly Queue<LearnerMessage> _unread = new();
     private readonly CancellationToken _limit;
 
-    public Peer(LearnerHost host, CancellationToken limit, ChannelSecurity? security = null)
+    private readonly Func<byte[], string, byte[]>? _wire;
+
+    /// <param name="host">Whom to join.</param>
+    /// <param name="limit">Of the whole test.</param>
+    /// <param name="security">What to show.</param>
+    /// <param name="wire">Changes what goes over the wire in either direction: the bytes of a message, and its name.</param>
+    public Peer(LearnerHost host, CancellationToken limit, ChannelSecurity? security = null, Func<byte[], string, byte[]>? wire = null)
     {
-        _limit = limit;
+        (_limit, _wire) = (limit, wire);
         (_channel, var invoker) = LearnerChannel.Open(host.Address, security ?? ChannelSecurity.None, new GrpcChannelOptions());
         _client = new LearnerService.LearnerServiceClient(invoker);
         _call = _client.Connect(cancellationToken: limit);
@@ -25,15 +32,20 @@ internal sealed class Peer : IDisposable
     public Welcome Welcome { get; private set; } = new();
 
     public static async Task<Peer> JoinAsync(
-        LearnerHost host, string id, int maxEpisodes, CancellationToken limit, ChannelSecurity? security = null)
+        LearnerHost host, string id, int maxEpisodes, CancellationToken limit, ChannelSecurity? security = null,
+        Func<byte[], string, byte[]>? wire = null)
     {
-        var peer = new Peer(host, limit, security);
+        var peer = new Peer(host, limit, security, wire);
         await peer.SendAsync(new WorkerMessage { Hello = new Hello { WorkerId = id, ProtocolVersion = 1, MaxEpisodes = maxEpisodes } });
         peer.Welcome = (await peer.NextAsync(LearnerMessage.BodyOneofCase.Welcome)).Welcome;
         return peer;
     }
 
-    public Task SendAsync(WorkerMessage message) => _call.RequestStream.WriteAsync(message);
+    public Task SendAsync(WorkerMessage message) => _call.RequestStream.WriteAsync(
+        _wire is null ? message : WorkerMessage.Parser.ParseFrom(_wire(message.ToByteArray(), WorkerMessage.Descriptor.FullName)));
+
+    private LearnerMessage Received => _wire is null ? _call.ResponseStream.Current
+        : LearnerMessage.Parser.ParseFrom(_wire(_call.ResponseStream.Current.ToByteArray(), LearnerMessage.Descriptor.FullName));
 
     public async Task ReadyAsync(long version, int credit)
     {
@@ -55,8 +67,9 @@ internal sealed class Peer : IDisposable
 
         while (await _call.ResponseStream.MoveNext(_limit))
         {
-            if (_call.ResponseStream.Current.BodyCase == kind) return _call.ResponseStream.Current;
-            _unread.Enqueue(_call.ResponseStream.Current);
+            var message = Received;
+            if (message.BodyCase == kind) return message;
+            _unread.Enqueue(message);
         }
 
         throw new InvalidOperationException($"The stream ended before a {kind}.");

@@ -8,9 +8,11 @@ using Grpc.Core;
 using Grpc.Net.Client;
 using Mem1.Environments;
 using Mem1.Model.Checkpoints;
+using Mem1.Protocol;
 using Mem1.Protocol.Security;
 using Mem1.Protocol.V1;
 using Mem1.Tests;
+using Microsoft.AspNetCore.Builder;
 
 namespace Mem1.Learner.Tests;
 
@@ -80,6 +82,73 @@ public sealed class SecurityTests : IAsyncDisposable
 
         async Task<RpcException> EndOf<T>(IAsyncStreamReader<T> stream) =>
             await Assert.ThrowsAsync<RpcException>(async () => Assert.False(await stream.MoveNext(_limit)));
+    }
+
+    [Fact]
+    public async Task A_right_is_had_with_its_own_token_alone()
+    {
+        var (worker, viewer) = (BearerToken.Parse(Secret, "this test"), BearerToken.Create());
+        var host = await StartAsync(worker, null, viewer);
+        using var channel = GrpcChannel.ForAddress(host.Address);
+        var (joining, looking) = (new LearnerService.LearnerServiceClient(channel), new ObserverService.ObserverServiceClient(channel));
+        Func<Metadata, Task>[] join =
+        [
+            m => First(joining.Connect(m, cancellationToken: _limit).ResponseStream),
+            m => First(joining.PullWeights(new PullWeightsRequest(), m, cancellationToken: _limit).ResponseStream),
+            m => First(joining.Describe(new DescribeRequest { ProtocolVersion = 1 }, m, cancellationToken: _limit).ResponseStream),
+        ];
+        Func<Metadata, Task>[] look =
+        [
+            async m => await looking.GetAsync(new ObserverRequest { Path = "/api/state" }, m, cancellationToken: _limit),
+            async m => await looking.CommandAsync(new ObserverCommand { Body = "{}" }, m, cancellationToken: _limit),
+            m => First(looking.Follow(new FollowRequest(), m, cancellationToken: _limit).ResponseStream),
+        ];
+        foreach (var (calls, others) in new[] { (join, viewer), (look, worker) })
+        {
+            var wrong = s_wrong.Select(w => w.Select(h => (h.Name, Value: h.Value.Replace(Secret, others.Header["Bearer ".Length..])))).Append(
+                [("authorization", others.Header)]);
+            foreach (var call in calls)
+            {
+                foreach (var headers in wrong)
+                {
+                    var metadata = new Metadata();
+                    foreach (var (name, value) in headers) metadata.Add(name, value);
+                    var refusal = await Assert.ThrowsAsync<RpcException>(() => call(metadata));
+                    Assert.Equal(StatusCode.Unauthenticated, refusal.StatusCode);
+                    Assert.Contains("token", refusal.Status.Detail, StringComparison.Ordinal);
+                }
+            }
+        }
+
+        // Weights on a connection of their own are for workers too.
+        foreach (var shown in new[] { viewer, BearerToken.Create(), null })
+        {
+            var refusal = await Assert.ThrowsAsync<RpcException>(
+                () => DirectWeights.OpenAsync(host.Address, new ChannelSecurity(shown, null), new PullWeightsRequest(), _limit));
+            Assert.Equal(StatusCode.Unauthenticated, refusal.StatusCode);
+        }
+
+        Assert.Empty(host.Workers);
+        await look[0]([new Metadata.Entry("authorization", viewer.Header)]);
+        await WorkAsync(host, new ChannelSecurity(worker, null));
+
+        // However the path is spelled, it asks for the right of what answers.
+        using var client = new HttpClient();
+        foreach (var path in (string[])["/MEM1.v1.learnerservice/describe", "/mem1.v1.LearnerService%2FDescribe", "//mem1.v1.LearnerService/Describe"])
+        {
+            using var request = new HttpRequestMessage(HttpMethod.Post, host.Address.GetLeftPart(UriPartial.Authority) + path)
+            {
+                Version = HttpVersion.Version20,
+                VersionPolicy = HttpVersionPolicy.RequestVersionExact,
+                Content = new ByteArrayContent([0, 0, 0, 0, 2, 8, 1]),
+            };
+            request.Content.Headers.ContentType = new MediaTypeHeaderValue("application/grpc");
+            request.Headers.TryAddWithoutValidation("authorization", viewer.Header);
+            using var response = await client.SendAsync(request, _limit);
+            Assert.Empty(await response.Content.ReadAsByteArrayAsync(_limit));
+        }
+
+        async Task First<T>(IAsyncStreamReader<T> stream) => await stream.MoveNext(_limit);
     }
 
     [Fact]
@@ -225,10 +294,18 @@ public sealed class SecurityTests : IAsyncDisposable
         Directory.Delete(_folder, recursive: true);
     }
 
-    private async Task<LearnerHost> StartAsync(BearerToken? token, TlsFiles? tls)
+    private async Task<LearnerHost> StartAsync(BearerToken? token, TlsFiles? tls, BearerToken? viewer = null)
     {
         _host = await LearnerHost.StartAsync(
-            new LearnerHostOptions { Limits = TestData.Limits, Token = token, Tls = tls }, _publisher, 77, null, _limit);
+            new LearnerHostOptions
+            {
+                Limits = TestData.Limits,
+                Token = token,
+                Tls = tls,
+                ViewerToken = viewer,
+                Endpoints = routes => routes.MapGrpcService<Looking>(),
+            },
+            _publisher, 77, null, _limit);
         if (_publisher.Version < 0) _publisher.Publish(TestData.Weights(TestData.Shape(true, 0), 1), 0);
         return _host;
     }
@@ -288,6 +365,15 @@ public sealed class SecurityTests : IAsyncDisposable
         await response.Content.ReadAsByteArrayAsync(_limit);
         return (response.TrailingHeaders.TryGetValues("grpc-status", out var status) || response.Headers.TryGetValues("grpc-status", out status))
             ? status.Single() : "none";
+    }
+
+    /// <summary>Answers whoever gets this far.</summary>
+    private sealed class Looking : ObserverService.ObserverServiceBase
+    {
+        public override Task<ObserverReply> Get(ObserverRequest request, ServerCallContext context) => Task.FromResult(new ObserverReply());
+        public override Task<ObserverReply> Command(ObserverCommand request, ServerCallContext context) => Task.FromResult(new ObserverReply());
+        public override Task Follow(FollowRequest request, IServerStreamWriter<ObserverEvent> responseStream, ServerCallContext context) =>
+            responseStream.WriteAsync(new ObserverEvent());
     }
 
     private sealed class SteppedTime : TimeProvider

@@ -1,6 +1,6 @@
 import { render } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
-import { connect, useStore } from './store';
+import { connect, unlock, useStore } from './store';
 import { CommandDialog } from './commands';
 import { duration } from './format';
 import { Overview } from './views/overview';
@@ -23,8 +23,23 @@ function current(): string {
   return location.hash.replace(/^#\/?/, '').split('/')[0] || 'overview';
 }
 
+/** Asks for the token where looking takes one. */
+function Locked({ wrong }: { wrong: boolean }) {
+  const [typed, setTyped] = useState('');
+  return (
+    <form class="card" aria-label="Token" onSubmit={(e) => { e.preventDefault(); unlock(typed.trim()); }}>
+      <h3>Looking at this run takes a token</h3>
+      <label>Viewers' token <input type="password" autocomplete="off" required autofocus value={typed}
+        onInput={(e) => setTyped(e.currentTarget.value)} /></label>{' '}
+      <button type="submit">Look</button>
+      <p role="alert">{wrong ? 'That is not the viewers\u2019 token.' : ''}</p>
+      <p class="quiet">It is kept in this page until it is closed. Commands take another token.</p>
+    </form>
+  );
+}
+
 function App() {
-  const { run, state, connected, everConnected, lost } = useStore();
+  const { run, state, connected, everConnected, lost, lock } = useStore();
   const [view, setView] = useState(current());
   useEffect(() => {
     const changed = (): void => setView(current());
@@ -57,6 +72,7 @@ function App() {
           <span class={connected && !away ? 'dot ok' : 'dot bad'} aria-hidden="true" />
           {connected && away ? `Learner not reachable since ${new Date(away).toLocaleTimeString('en-GB')}; what is shown is from before`
             : connected ? doing
+            : lock ? 'Locked'
             : everConnected ? 'Connection lost; trying again …' : 'Connecting …'}
           {state?.paused ? <b> · paused</b> : null}
           {since !== null && connected && !away ? <span class="quiet"> · {duration(since)}</span> : null}
@@ -68,11 +84,11 @@ function App() {
           <a key={id} href={`#/${id}`} aria-current={id === view ? 'page' : undefined} title={`Key ${i + 1}`}>{name}</a>
         ))}
       </nav>
-      <main id="main" tabIndex={-1}><h2 class="hidden">{label}</h2><View /></main>
+      <main id="main" tabIndex={-1}><h2 class="hidden">{label}</h2>{lock ? <Locked wrong={lock === 'wrong'} /> : <View />}</main>
       <CommandDialog />
     </>
   );
 }
 
 render(<App />, document.getElementById('app')!);
-connect();
+void connect();

@@ -1,5 +1,5 @@
 // The page's copy of the run. Keeps: filled from /api at the start and after every reconnection or loss, kept up by /events; the views
-// only read it.
+// only read it. Where looking takes a token it is kept in this page's memory alone and travels in a header alone.
 import { useEffect, useState } from 'preact/hooks';
 import type { Advisory, LogEvent, Run, State, TrajectorySummary } from './types';
 
@@ -7,7 +7,11 @@ const MAX_EVENTS = 1000;
 
 export interface Metrics { updates: number[]; series: Record<string, (number | null)[]> }
 
+/** Why there is nothing to see: looking takes a token that was not given, or not this one. */
+export type Lock = 'missing' | 'wrong' | null;
+
 export interface Store {
+  lock: Lock;
   connected: boolean;
   everConnected: boolean;
   run: Run | null;
@@ -20,7 +24,7 @@ export interface Store {
 }
 
 let store: Store = {
-  connected: false, everConnected: false, run: null, state: null, metrics: { updates: [], series: {} }, advisories: [], events: [],
+  lock: null, connected: false, everConnected: false, run: null, state: null, metrics: { updates: [], series: {} }, advisories: [], events: [],
   trajectories: [], lost: 0,
 };
 const listeners = new Set<() => void>();
@@ -48,8 +52,21 @@ export function useStore(): Store {
   return store;
 }
 
+let viewer = '';
+let unlocked: (() => void) | null = null;
+
+/** Takes the token for looking and tries again. */
+export function unlock(token: string): void {
+  viewer = token;
+  unlocked?.();
+}
+
+function shown(): HeadersInit {
+  return viewer === '' ? {} : { Authorization: `Bearer ${viewer}` };
+}
+
 export async function get<T>(path: string): Promise<T> {
-  const answer = await fetch(path);
+  const answer = await fetch(path, { headers: shown() });
   if (!answer.ok) throw new Error(`${path} answered ${answer.status}`);
   return (await answer.json()) as T;
 }
@@ -97,28 +114,58 @@ function addRow(row: Record<string, number | null>): void {
   change({ metrics: next });
 }
 
-export function connect(): void {
-  const source = new EventSource('/events');
-  const on = <T>(name: string, take: (value: T) => void): void =>
-    source.addEventListener(name, (e) => take(JSON.parse((e as MessageEvent<string>).data) as T));
-  source.onerror = () => {
+// By name of the event; the data is JSON.
+const take: Record<string, (data: string) => void> = {
+  hello: (data) => {
+    change({ lock: null, connected: true, everConnected: true, state: (JSON.parse(data) as { state: State }).state });
+    load();
+  },
+  state: (data) => change({ state: JSON.parse(data) as State }),
+  metrics: (data) => addRow(JSON.parse(data) as Record<string, number | null>),
+  trajectory: (data) => change({ trajectories: [JSON.parse(data) as TrajectorySummary, ...store.trajectories].slice(0, MAX_EVENTS) }),
+  log: (data) => change({ events: [...store.events, JSON.parse(data) as LogEvent].slice(-MAX_EVENTS) }),
+  restart: load,
+  dropped: (data) => {
+    change({ lost: (JSON.parse(data) as { count: number }).count });
+    load();
+  },
+};
+
+/** Reads one connection of /events to its end. An EventSource would do it, but cannot send a header. */
+async function listen(body: ReadableStream<Uint8Array>): Promise<void> {
+  const reader = body.getReader();
+  const text = new TextDecoder();
+  let rest = '';
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    // Messages end with an empty line; each of the server's is a line "event: NAME" and one "data: JSON".
+    const messages = (rest + text.decode(value, { stream: true })).split('\n\n');
+    rest = messages.pop() ?? '';
+    for (const message of messages) {
+      const found = /^event: (.*)\ndata: (.*)$/.exec(message);
+      if (found) take[found[1]!]?.(found[2]!);
+    }
+  }
+}
+
+/** Follows the run for as long as the page lives. */
+export async function connect(): Promise<void> {
+  for (;;) {
+    try {
+      const answer = await fetch('/events', { headers: shown() });
+      if (answer.status === 401) {
+        change({ connected: false, lock: viewer === '' ? 'missing' : 'wrong' });
+        await new Promise<void>((resolve) => { unlocked = resolve; });
+        continue;
+      }
+      if (answer.ok && answer.body) await listen(answer.body);
+    } catch {
+      // The server is away.
+    }
     change({ connected: false });
-    // A browser gives up when it was answered an error, as while the server starts; otherwise it tries again by itself.
-    if (source.readyState === EventSource.CLOSED) setTimeout(connect, 1000);
-  };
-  on<{ state: State }>('hello', ({ state }) => {
-    change({ connected: true, everConnected: true, state });
-    load();
-  });
-  on<State>('state', (state) => change({ state }));
-  on<Record<string, number | null>>('metrics', addRow);
-  on<TrajectorySummary>('trajectory', (t) => change({ trajectories: [t, ...store.trajectories].slice(0, MAX_EVENTS) }));
-  on<LogEvent>('log', (e) => change({ events: [...store.events, e].slice(-MAX_EVENTS) }));
-  on<unknown>('restart', load);
-  on<{ count: number }>('dropped', ({ count }) => {
-    change({ lost: count });
-    load();
-  });
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+  }
 }
 
 // Advisories follow from everything else; the server works them out when asked.
