@@ -4,7 +4,6 @@ using System.Net.Http.Headers;
 using Grpc.Core;
 using Grpc.Net.Client;
 using Mem1.Environments;
-using Mem1.Model.Checkpoints;
 using Mem1.Protocol.Security;
 using Mem1.Protocol.V1;
 using Microsoft.AspNetCore.Connections;
@@ -14,7 +13,7 @@ namespace Mem1.Learner.Tests;
 /// <summary>A learner that all of them attack, one after the other: what one has begun goes on while the next one comes.</summary>
 public sealed class AttackedLearner : IAsyncLifetime
 {
-    private readonly WeightPublisher _publisher = new(weights => Safetensors.ToBlob(weights));
+    private readonly WeightPublisher _publisher = new(weights => WeightPublisher.Serialise(weights));
 
     internal BearerToken Token { get; } = BearerToken.Create();
 

@@ -5,7 +5,6 @@ using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Grpc.Core;
 using Mem1.Environments;
-using Mem1.Model.Checkpoints;
 using Mem1.Protocol;
 using Mem1.Protocol.V1;
 
@@ -16,7 +15,7 @@ public sealed class ProtocolTests : IAsyncDisposable
     private static readonly FileDescriptor[] s_files =
         [ClusterReflection.Descriptor, LedgerReflection.Descriptor, ObserverReflection.Descriptor, RolloutReflection.Descriptor];
 
-    private readonly WeightPublisher _publisher = new(weights => Safetensors.ToBlob(weights));
+    private readonly WeightPublisher _publisher = new(weights => WeightPublisher.Serialise(weights));
     private readonly CancellationToken _limit = new CancellationTokenSource(TimeSpan.FromSeconds(60)).Token;
     private LearnerHost? _host;
 
