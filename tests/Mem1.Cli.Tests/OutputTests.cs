@@ -4,6 +4,7 @@ using System.Xml.Linq;
 using Mem1.Cli.Configuration;
 using Mem1.Cli.Output;
 using Mem1.Learner;
+using Microsoft.Extensions.Logging;
 using Spectre.Console;
 using Panel = Mem1.Cli.Output.Panel;
 
@@ -32,6 +33,50 @@ public sealed class OutputTests
         Assert.Contains("100/100", lines[2]);
         Assert.Contains("0.750", lines[2]);
         Assert.Equal(shown, lines[0].Contains(column, StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public void A_log_for_machines_has_one_line_for_everything_also_for_a_long_stack_trace()
+    {
+        var (was, text) = (Console.Error, new StringWriter());
+        Console.SetError(text);
+        try
+        {
+            foreach (var json in (bool[])[true, false])
+            {
+                using var loggers = Logs.ToStandardError(json);
+                var log = loggers.CreateLogger("Mem1.Here");
+                try
+                {
+                    Deep(40);
+                }
+                catch (InvalidOperationException e)
+                {
+                    log.LogError(e, "It broke\nin {What} with trace {TraceId}", "two\nlines", "4bf92f3577b34da6a3ce929d0e0e4736");
+                }
+            }
+        }
+        finally
+        {
+            Console.SetError(was);
+        }
+
+        var lines = text.ToString().Split('\n', StringSplitOptions.RemoveEmptyEntries);
+        Assert.Equal(2, lines.Length);
+        var entry = System.Text.Json.JsonDocument.Parse(lines[0]).RootElement;
+        Assert.Equal(("Error", "Mem1.Here"), (entry.GetProperty("LogLevel").GetString(), entry.GetProperty("Category").GetString()));
+        Assert.Equal("4bf92f3577b34da6a3ce929d0e0e4736", entry.GetProperty("State").GetProperty("TraceId").GetString());
+        Assert.True(entry.GetProperty("Timestamp").GetDateTimeOffset().Offset == TimeSpan.Zero);
+        Assert.Contains("too deep\n", entry.GetProperty("Exception").GetString(), StringComparison.Ordinal);
+        Assert.True(entry.GetProperty("Exception").GetString()!.Count(c => c == '\n') > 40);
+        Assert.Contains("It broke", lines[1], StringComparison.Ordinal);
+
+        static void Deep(int calls)
+        {
+            if (calls == 0) throw new InvalidOperationException("too deep\nto go on");
+            Deep(calls - 1);
+            GC.KeepAlive(calls); // no tail call: every one is in the trace
+        }
     }
 
     [Fact]
