@@ -23,7 +23,10 @@ public sealed class DashboardBenchTests
     {
         var report = DashboardBench.Report(
             null!,
-            [.. Enumerable.Range(0, 40).Select(i => new DashboardRow(i, i % 2 == 0, (i % 2 == 0 ? 1.25 : 1.0) + (0.001 * (i % 5)), i % 2 == 0 ? 2.2 : 2.0))],
+            [
+                .. Enumerable.Range(0, 40).Select(i => new DashboardRow(
+                    i, i % 2 == 0, (i % 2 == 0 ? 1.25 : 1.0) + (0.001 * (i % 5)), i % 2 == 0 ? 2.2 : 2.0)),
+            ],
             TimeSpan.FromMilliseconds(1), eventsSeen: 1);
 
         Assert.Equal(0.2, report.LostUpdates.Value, 2);

@@ -58,7 +58,8 @@ public sealed partial class DashboardCommandTests : IDisposable
         run.Until(() => Updates >= paused + 2, "it goes on");
         // The picture is taken twice a second, so it may be of before.
         await UntilAsync(
-            async () => (await StateAsync()).GetProperty("concurrency_limit") is { ValueKind: JsonValueKind.Number } limit && limit.GetInt32() == 2,
+            async () => (await StateAsync()).GetProperty("concurrency_limit") is { ValueKind: JsonValueKind.Number } limit
+                && limit.GetInt32() == 2,
             "the limit is shown");
         Assert.InRange((await StateAsync()).GetProperty("ledger").GetProperty("leased").GetInt32(), 0, 2);
         Assert.Equal("done", (await SendAsync("set_concurrency", token)).Outcome);
@@ -84,12 +85,15 @@ public sealed partial class DashboardCommandTests : IDisposable
         var recorded = (await GetAsync("/api/trajectories"))[0].GetProperty("episode_id").GetString()!;
         Assert.Equal("refused", (await SendAsync("replay_episode", token, "u1-99/nothing")).Outcome);
         Assert.Equal("done", (await SendAsync("replay_episode", token, recorded)).Outcome);
-        run.Until(() => File.Exists(Path.Combine(Run, "replays.jsonl")) && File.ReadAllText(Path.Combine(Run, "replays.jsonl")).EndsWith('\n'), "the episode is played again");
-        var again = Runs.Lines(Path.Combine(Run, "replays.jsonl"))[0];
+        var replays = Path.Combine(Run, "replays.jsonl");
+        run.Until(() => File.Exists(replays) && File.ReadAllText(replays).EndsWith('\n'), "the episode is played again");
+        var again = Runs.Lines(replays)[0];
         Assert.EndsWith($" of {recorded}", again.GetProperty("episode_id").GetString(), StringComparison.Ordinal);
         var first = Runs.Lines(Path.Combine(Run, "trajectories.jsonl")).First(t => t.GetProperty("episode_id").GetString() == recorded);
         Assert.Equal(first.GetProperty("prompt").GetString(), again.GetProperty("prompt").GetString());
-        await UntilAsync(async () => (await GetAsync("/api/trajectories")).EnumerateArray().Any(t => t.GetProperty("replay").GetBoolean()), "it is listed");
+        await UntilAsync(
+            async () => (await GetAsync("/api/trajectories")).EnumerateArray().Any(t => t.GetProperty("replay").GetBoolean()),
+            "it is listed");
 
         // A paused run can be stopped, and everything that was done is in the log.
         Assert.Equal("done", (await SendAsync("pause", token)).Outcome);
@@ -100,7 +104,10 @@ public sealed partial class DashboardCommandTests : IDisposable
         Assert.DoesNotContain(token, log, StringComparison.Ordinal);
         var lines = Runs.Lines(Path.Combine(Run, "audit.jsonl"));
         Assert.Equal(
-            ["pause", "checkpoint", "set_concurrency", "resume", "set_concurrency", "restart_actor", "drain_worker", "replay_episode", "pause"],
+            [
+                "pause", "checkpoint", "set_concurrency", "resume", "set_concurrency", "restart_actor", "drain_worker", "replay_episode",
+                "pause",
+            ],
             lines.Where(l => Text(l, "outcome") == "done").Select(l => Text(l, "command")));
         Assert.Single(lines, l => Text(l, "outcome") == "denied");
         Assert.Equal(Enumerable.Range(1, Updates), Runs.Metrics(Run).Select(m => m.GetProperty("update").GetInt32()));
@@ -129,7 +136,8 @@ public sealed partial class DashboardCommandTests : IDisposable
         {
             apart.Until(() => Followed().IsMatch(apart.Out), "the dashboard apart is up");
             var there = new Uri(Followed().Match(apart.Out).Groups[1].Value);
-            await UntilAsync(async () => (await _http.GetAsync(new Uri(there, "/ready"), Stop)).IsSuccessStatusCode, "it follows the learner");
+            await UntilAsync(
+                async () => (await _http.GetAsync(new Uri(there, "/ready"), Stop)).IsSuccessStatusCode, "it follows the learner");
             Assert.Equal(2, (await GetAsync(new Uri(there, "/api/state").ToString())).GetProperty("workers").GetArrayLength());
             Assert.NotEqual(0, (await GetAsync(new Uri(there, "/api/metrics").ToString())).GetProperty("updates").GetArrayLength());
             Assert.Equal(HttpStatusCode.Unauthorized, (await SendAsync("drain_worker", "not the token at all", "one", at: there)).Status);
@@ -150,7 +158,8 @@ public sealed partial class DashboardCommandTests : IDisposable
     [Fact]
     public void A_token_that_is_none_is_refused()
     {
-        Refusals.Refused(["train", "--quick", "--runs", _temp["runs"], "--dashboard-token-file", _temp["nowhere"]], "the token file", "nowhere");
+        Refusals.Refused(
+            ["train", "--quick", "--runs", _temp["runs"], "--dashboard-token-file", _temp["nowhere"]], "the token file", "nowhere");
         Refusals.Refused(["train", "--quick", "--runs", _temp["runs"], "--dashboard-token-file", _temp.Write("t", "short\n")], "16 to 512");
     }
 
@@ -173,7 +182,8 @@ public sealed partial class DashboardCommandTests : IDisposable
         Assert.Null(folder.ReadConcurrencyLimit());
     }
 
-    private int Updates => !File.Exists(Path.Combine(Run, "metrics.jsonl")) ? 0 : File.ReadAllText(Path.Combine(Run, "metrics.jsonl")).Count(c => c == '\n');
+    private int Updates =>
+        !File.Exists(Path.Combine(Run, "metrics.jsonl")) ? 0 : File.ReadAllText(Path.Combine(Run, "metrics.jsonl")).Count(c => c == '\n');
 
     private async Task OpenAsync(Child run)
     {
@@ -182,7 +192,8 @@ public sealed partial class DashboardCommandTests : IDisposable
         await UntilAsync(async () => (await _http.GetAsync("/ready", Stop)).IsSuccessStatusCode, "it is ready");
     }
 
-    private async Task<(HttpStatusCode Status, string Outcome, string Text)> SendAsync(string command, string? token, string target = "", int? value = null, Uri? at = null)
+    private async Task<(HttpStatusCode Status, string Outcome, string Text)> SendAsync(
+        string command, string? token, string target = "", int? value = null, Uri? at = null)
     {
         using var request = new HttpRequestMessage(HttpMethod.Post, new Uri(at ?? _http.BaseAddress!, "/api/commands"))
         {

@@ -103,8 +103,8 @@ public sealed class BrowserTests(BrowserFixture fixture) : IClassFixture<Browser
     }
 
     /// <summary>
-    /// Texts that stand out too little from what is behind them: below 4.5 to 1, or 3 to 1 for large ones (WCAG 2.1, 1.4.3). Charts are drawn
-    /// on canvases and not looked at.
+    /// Texts that stand out too little from what is behind them: below 4.5 to 1, or 3 to 1 for large ones (WCAG 2.1, 1.4.3). Charts are
+    /// drawn on canvases and not looked at.
     /// </summary>
     private const string Contrast =
         """
@@ -121,7 +121,8 @@ public sealed class BrowserTests(BrowserFixture fixture) : IClassFixture<Browser
             return layers.reverse().reduce((below, top) => over(top, below), [255, 255, 255, 1]);
           };
           const light = (c) => c.slice(0, 3).map((x) => x / 255)
-            .map((x) => (x <= 0.03928 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4)).reduce((sum, x, i) => sum + x * [0.2126, 0.7152, 0.0722][i], 0);
+            .map((x) => (x <= 0.03928 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4))
+            .reduce((sum, x, i) => sum + x * [0.2126, 0.7152, 0.0722][i], 0);
           const found = new Set();
           const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
           while (texts.nextNode()) {
@@ -136,7 +137,8 @@ public sealed class BrowserTests(BrowserFixture fixture) : IClassFixture<Browser
             const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
             const size = parseFloat(style.fontSize);
             const large = size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700);
-            if (ratio < (large ? 3 : 4.5)) found.add(`${ratio.toFixed(2)} ${e.tagName}.${e.className} "${texts.currentNode.data.slice(0, 30)}"`);
+            if (ratio < (large ? 3 : 4.5))
+              found.add(`${ratio.toFixed(2)} ${e.tagName}.${e.className} "${texts.currentNode.data.slice(0, 30)}"`);
           }
           return [...found].slice(0, 10);
         })()
@@ -156,8 +158,10 @@ public sealed class BrowserTests(BrowserFixture fixture) : IClassFixture<Browser
         [
             ("overview", "No update is done yet", "No update is done yet"), ("training", "No update is done yet", "No update is done yet"),
             ("trajectory", "No trajectory is recorded yet", "No trajectory is recorded yet"),
-            ("episodes", "A run's files do not hold", "No episode runs now"), ("workers", "A run's files do not hold", "No worker is connected"),
-            ("actors", "A run's files do not hold", "No actor is known yet"), ("ledger", "A run's files do not hold", "No task has been asked for yet"),
+            ("episodes", "A run's files do not hold", "No episode runs now"),
+            ("workers", "A run's files do not hold", "No worker is connected"),
+            ("actors", "A run's files do not hold", "No actor is known yet"),
+            ("ledger", "A run's files do not hold", "No task has been asked for yet"),
             ("events", "Nothing has happened yet", "Nothing has happened yet"),
         ];
         foreach (var server in (DashboardServer[])[files, training])
@@ -166,7 +170,8 @@ public sealed class BrowserTests(BrowserFixture fixture) : IClassFixture<Browser
             foreach (var (view, of, now) in views)
             {
                 await page.GotoAsync(new Uri(server.Address, $"/#/{view}").ToString());
-                await Assertions.Expect(page.Locator("main").GetByText(server == files ? of : now).First).ToBeVisibleAsync(new() { Timeout = Patience });
+                await Assertions.Expect(page.Locator("main").GetByText(server == files ? of : now).First)
+                    .ToBeVisibleAsync(new() { Timeout = Patience });
             }
 
             Assert.Empty(errors);

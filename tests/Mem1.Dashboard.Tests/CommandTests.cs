@@ -44,7 +44,9 @@ public sealed class CommandTests : IAsyncLifetime
     {
         var (status, answer) = await SendAsync("""{"command":"drain_worker","target":"w-1"}""");
 
-        Assert.Equal((HttpStatusCode.OK, "done", "drain_worker is done."), (status, answer.GetProperty("outcome").GetString(), answer.GetProperty("text").GetString()));
+        Assert.Equal(
+            (HttpStatusCode.OK, "done", "drain_worker is done."),
+            (status, answer.GetProperty("outcome").GetString(), answer.GetProperty("text").GetString()));
         Assert.Equal([new RunCommand("drain_worker", "w-1", null)], _target.Told);
         var lines = Audit();
         Assert.Equal(["asked", "done"], lines.Select(l => l.GetProperty("outcome").GetString()));
@@ -71,7 +73,8 @@ public sealed class CommandTests : IAsyncLifetime
         if (token is { Length: > 0 })
         {
             for (var i = 0; i < 5; i++) await SendAsync("""{"command":"pause"}""", token);
-            Assert.InRange(Audit().Count(l => l.GetProperty("outcome").GetString() == "denied"), 1, 3); // a flood is not written down line by line
+            // A flood is not written down line by line.
+            Assert.InRange(Audit().Count(l => l.GetProperty("outcome").GetString() == "denied"), 1, 3);
         }
 
         Assert.DoesNotContain(Token, Path.Exists(AuditPath) ? File.ReadAllText(AuditPath) : "", StringComparison.Ordinal);
@@ -100,7 +103,8 @@ public sealed class CommandTests : IAsyncLifetime
     [InlineData("multipart/form-data")]
     public async Task What_a_form_can_send_is_no_command(string type)
     {
-        var (status, _) = await SendAsync("""{"command":"pause"}""", change: r => r.Content!.Headers.ContentType = MediaTypeHeaderValue.Parse(type));
+        var (status, _) = await SendAsync(
+            """{"command":"pause"}""", change: r => r.Content!.Headers.ContentType = MediaTypeHeaderValue.Parse(type));
 
         Assert.Equal(HttpStatusCode.UnsupportedMediaType, status);
         Assert.Empty(_target.Told);
@@ -219,7 +223,10 @@ public sealed class CommandTests : IAsyncLifetime
 
     private static HttpRequestMessage Request(string body, string? token)
     {
-        var request = new HttpRequestMessage(HttpMethod.Post, "/api/commands") { Content = new StringContent(body, Encoding.UTF8, "application/json") };
+        var request = new HttpRequestMessage(HttpMethod.Post, "/api/commands")
+        {
+            Content = new StringContent(body, Encoding.UTF8, "application/json"),
+        };
         if (token is not null) request.Headers.TryAddWithoutValidation("Authorization", $"Bearer {token}");
         return request;
     }

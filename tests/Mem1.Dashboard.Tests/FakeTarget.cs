@@ -7,7 +7,8 @@ internal sealed class FakeTarget : ICommandTarget
 {
     public ConcurrentQueue<RunCommand> Told { get; } = new();
 
-    public Func<RunCommand, Task<CommandResult>> Do { get; set; } = command => Task.FromResult(new CommandResult(true, $"{command.Name} is done."));
+    public Func<RunCommand, Task<CommandResult>> Do { get; set; } =
+        command => Task.FromResult(new CommandResult(true, $"{command.Name} is done."));
 
     public Task<CommandResult> ExecuteAsync(RunCommand command, CancellationToken cancellationToken)
     {

@@ -1,5 +1,5 @@
-// An environment of a user's own with a mistake that can be called up: it hands back null, which brings the actor of that episode down. It is
-// loaded from this assembly by real processes (--env). Keeps: one crash each time it is called up, and the moment of it on record.
+// An environment of a user's own with a mistake that can be called up: it hands back null, which brings the actor of that episode down. It
+// is loaded from this assembly by real processes (--env). Keeps: one crash each time it is called up, and the moment of it on record.
 using System.Globalization;
 using Mem1.Environments;
 

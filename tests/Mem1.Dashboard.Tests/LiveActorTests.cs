@@ -58,7 +58,8 @@ public sealed partial class LiveActorTests(BrowserFixture fixture) : IClassFixtu
         var detail = page.GetByRole(AriaRole.Region, new() { Name = "Actor" });
         await Assertions.Expect(detail).ToContainTextAsync("NullReferenceException", new() { Timeout = Patience });
         await detail.GetByRole(AriaRole.Link, new() { Name = "Its events" }).ClickAsync();
-        await Assertions.Expect(page.Locator("main td.text").First).ToContainTextAsync("NullReferenceException", new() { Timeout = Patience });
+        await Assertions.Expect(page.Locator("main td.text").First).ToContainTextAsync(
+            "NullReferenceException", new() { Timeout = Patience });
         await page.Keyboard.PressAsync("6");
 
         // What only the workers know of themselves has come too.

@@ -138,15 +138,18 @@ public sealed class ModelTests : IDisposable
             Admission = new AdmissionState(7, 0, 1, 1, 1, 0, 1, "free_places"),
         };
         model.Live = live;
-        Assert.Equal(["slow_environment"], Advisor.Evaluate(model, DateTimeOffset.UtcNow).Select(a => a.Code)); // five usual waits are not past
+        // Five usual waits are not past.
+        Assert.Equal(["slow_environment"], Advisor.Evaluate(model, DateTimeOffset.UtcNow).Select(a => a.Code));
 
         model.Live = live with { WaitingSeconds = 41, StalenessBound = 1 };
         var advisories = Advisor.Evaluate(model, DateTimeOffset.UtcNow);
         var starving = Assert.Single(advisories, a => a.Code == "starving");
         Assert.Equal(
-            "nothing for 41 s, where half of the batches take less than 8.0 s; 1 episodes are played, 7 wait; the workers have no free place",
+            "nothing for 41 s, where half of the batches take less than 8.0 s; 1 episodes are played, 7 wait; "
+                + "the workers have no free place",
             starving.Evidence);
-        Assert.StartsWith("80% of the last 20 updates", Assert.Single(advisories, a => a.Code == "idle_learner").Evidence, StringComparison.Ordinal);
+        var idle = Assert.Single(advisories, a => a.Code == "idle_learner");
+        Assert.StartsWith("80% of the last 20 updates", idle.Evidence, StringComparison.Ordinal);
         model.Live = model.Live with { Paused = true };
         Assert.Equal(["paused"], Advisor.Evaluate(model, DateTimeOffset.UtcNow).Select(a => a.Code));
     }

@@ -43,7 +43,8 @@ public sealed class NodeActorsTests
         nodes.Lost("nobody");
         _clock.Now += TimeSpan.FromSeconds(1);
         nodes.Lost("a"); // said again with every look
-        Assert.Equal([(NodeActors.Unreachable, 1.0), (NodeActors.Unreachable, 1.0)], nodes.Snapshot().Select(s => (s.State, s.StateSeconds)));
+        Assert.Equal(
+            [(NodeActors.Unreachable, 1.0), (NodeActors.Unreachable, 1.0)], nodes.Snapshot().Select(s => (s.State, s.StateSeconds)));
         Assert.Empty(nodes.Episodes());
         nodes.Report("a", [Actor("a", "")], episodes);
         Assert.Equal(["running"], nodes.Snapshot().Select(s => s.State));

@@ -30,6 +30,8 @@ public sealed partial class PrometheusTests
         var text = Written();
 
         Assert.Contains("worker=\"a\\\"b\\\\c\\nd\"", text, StringComparison.Ordinal);
+        Assert.Contains("mem1_admission_binding{term=\"free_places\"} 1\n", text, StringComparison.Ordinal);
+        Assert.Contains("mem1_learner_waiting_seconds 1.5\n", text, StringComparison.Ordinal);
         Assert.Contains("mem1_train_rollout_tokens_per_second 10\n", text, StringComparison.Ordinal);
         Assert.Contains("mem1_train_exact_match{objectives=\"1\"} 0.5\n", text, StringComparison.Ordinal);
         Assert.DoesNotContain("explained_variance", text, StringComparison.Ordinal);
@@ -139,7 +141,12 @@ public sealed partial class PrometheusTests
             Live = new LiveSnapshot
             {
                 Ledger = new LedgerState { Pending = 1, Leased = 2, Buffered = 3, Consumed = 4, Total = 10 },
-                Workers = [new WorkerState("a\"b\\c\nd", 1, 2, 3, 4, 5, null, null, null, null)],
+                Workers =
+                [
+                    new WorkerState("a\"b\\c\nd", 1, 2, 3, 4, 5, null, null, null, null) { ResidentBytes = 1 << 30, PullSeconds = 0.25 },
+                ],
+                Admission = new AdmissionState(1, 0, 2, 1, 1, 0, 7, "free_places"),
+                WaitingSeconds = 1.5,
                 Actors = [new ActorState("w", "", "supervisor", "running", "", 1, 2, 0, null)],
             },
         };

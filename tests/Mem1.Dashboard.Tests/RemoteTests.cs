@@ -22,7 +22,8 @@ internal sealed class FakeLearnerPort(DashboardServer dashboard) : IAsyncDisposa
     public async Task OpenAsync()
     {
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
-        builder.WebHost.UseKestrelCore().ConfigureKestrel(k => k.Listen(IPAddress.Loopback, Address.Port, l => l.Protocols = HttpProtocols.Http2));
+        builder.WebHost.UseKestrelCore().ConfigureKestrel(
+            k => k.Listen(IPAddress.Loopback, Address.Port, l => l.Protocols = HttpProtocols.Http2));
         builder.Services.AddRoutingCore().AddLogging().AddGrpc();
         ObserverEndpoint.AddTo(builder.Services, dashboard);
         _server = builder.Build();
@@ -48,7 +49,10 @@ public sealed class RemoteTests : IAsyncLifetime
 
     private readonly RunFolderFixture _run = new();
     private readonly FakeTarget _target = new();
-    private readonly FakeLive _live = new() { Now = new LiveSnapshot { LearnerAddress = "here", Actors = [new("w", "", "supervisor", "running", "", 1, 2, 0, null)] } };
+    private readonly FakeLive _live = new()
+    {
+        Now = new LiveSnapshot { LearnerAddress = "here", Actors = [new("w", "", "supervisor", "running", "", 1, 2, 0, null)] },
+    };
     private readonly HttpClient _http = new() { Timeout = TimeSpan.FromSeconds(30) };
     private DashboardServer _learner = null!, _apart = null!;
     private FakeLearnerPort _port = null!;
@@ -92,7 +96,8 @@ public sealed class RemoteTests : IAsyncLifetime
         await ServerTests.WaitAsync(() => Task.FromResult(_learner.Backend.NotReady is null));
         foreach (var path in new[]
         {
-            "/api/run", "/api/metrics", "/api/metrics?after=1", "/api/trajectories", "/api/trajectories/0", "/api/trajectories/77", "/api/events",
+            "/api/run", "/api/metrics", "/api/metrics?after=1", "/api/trajectories", "/api/trajectories/0", "/api/trajectories/77",
+            "/api/events",
             "/api/actors?text=w&limit=1", "/api/episodes", "/api/quarantined", "/api/nothing", "/api/trajectories?episode=FIR%26ST",
         })
         {
@@ -120,7 +125,8 @@ public sealed class RemoteTests : IAsyncLifetime
         Assert.Equal(HttpStatusCode.Unauthorized, (await SendAsync("wrong wrong wrong")).Status);
         Assert.Empty(_target.Told);
         Assert.Equal((HttpStatusCode.OK, "pause is done."), await SendAsync(Token));
-        Assert.Contains("127.0.0.1 by way of ipv4:127.0.0.1", File.ReadAllText(Path.Combine(_run.Path, "audit.jsonl")), StringComparison.Ordinal);
+        var audit = File.ReadAllText(Path.Combine(_run.Path, "audit.jsonl"));
+        Assert.Contains("127.0.0.1 by way of ipv4:127.0.0.1", audit, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -146,8 +152,10 @@ public sealed class RemoteTests : IAsyncLifetime
     [Fact]
     public async Task A_learner_that_was_never_there_is_an_empty_run_with_the_reason()
     {
-        await using var server = await DashboardServer.StartAsync(new DashboardOptions { Learner = new Uri("http://127.0.0.1:1"), Port = 0 }, Stop);
-        foreach (var path in new[] { "/api/run", "/api/state", "/api/metrics", "/api/advisories", "/api/events", "/api/trajectories", "/api/actors" })
+        await using var server = await DashboardServer.StartAsync(
+            new DashboardOptions { Learner = new Uri("http://127.0.0.1:1"), Port = 0 }, Stop);
+        string[] paths = ["/api/run", "/api/state", "/api/metrics", "/api/advisories", "/api/events", "/api/trajectories", "/api/actors"];
+        foreach (var path in paths)
         {
             using var answer = JsonDocument.Parse(await _http.GetStringAsync(new Uri(server.Address, path), Stop));
             Assert.NotEqual(JsonValueKind.Undefined, answer.RootElement.ValueKind);

@@ -1,5 +1,5 @@
-// Makes a browser's screenshot small enough for a repository: at most 256 colours, indexed, deflated as far as it goes. Text, lines and flat
-// areas, which a page is made of, look the same. Format: PNG (ISO/IEC 15948), 8 bits a channel, not interlaced.
+// Makes a browser's screenshot small enough for a repository: at most 256 colours, indexed, deflated as far as it goes. Text, lines and
+// flat areas, which a page is made of, look the same. Format: PNG (ISO/IEC 15948), 8 bits a channel, not interlaced.
 using System.Buffers.Binary;
 using System.IO.Compression;
 
@@ -61,7 +61,13 @@ internal static class SmallPng
                 case "IHDR":
                     (width, height) = (BinaryPrimitives.ReadInt32BigEndian(data), BinaryPrimitives.ReadInt32BigEndian(data[4..]));
                     Assert.Equal((8, 0), (data[8], data[12]));
-                    channels = data[9] switch { 2 => 3, 6 => 4, 3 => 1, var other => throw new InvalidDataException($"Colour type {other}.") };
+                    channels = data[9] switch
+                    {
+                        2 => 3,
+                        6 => 4,
+                        3 => 1,
+                        var other => throw new InvalidDataException($"Colour type {other}."),
+                    };
                     break;
                 case "PLTE":
                     palette = data.ToArray();
@@ -119,7 +125,9 @@ internal static class SmallPng
         var (best, distance) = (0, int.MaxValue);
         for (var i = 0; i < palette.Length; i++)
         {
-            int r = (palette[i] >> 16) - (colour >> 16), g = ((palette[i] >> 8) & 255) - ((colour >> 8) & 255), b = (palette[i] & 255) - (colour & 255);
+            var r = (palette[i] >> 16) - (colour >> 16);
+            var g = ((palette[i] >> 8) & 255) - ((colour >> 8) & 255);
+            var b = (palette[i] & 255) - (colour & 255);
             var d = (r * r) + (g * g) + (b * b);
             if (d < distance) (best, distance) = (i, d);
         }
@@ -176,7 +184,8 @@ public sealed class SmallPngTests
             for (var i = 0; i < row.Length; i++) row[i] = (byte)(i / 3 * 4);
             var filter = y % 3; // none, left, up
             raw.WriteByte((byte)filter);
-            for (var i = 0; i < row.Length; i++) raw.WriteByte((byte)(row[i] - (filter == 1 ? i >= 3 ? row[i - 3] : 0 : filter == 2 ? before[i] : 0)));
+            for (var i = 0; i < row.Length; i++)
+                raw.WriteByte((byte)(row[i] - (filter == 1 ? i >= 3 ? row[i - 3] : 0 : filter == 2 ? before[i] : 0)));
             before = row;
         }
 
