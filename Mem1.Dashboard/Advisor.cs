@@ -246,7 +246,9 @@ internal static class Advisor
                 $"{node.Address}, {node.Membership}; {report}"));
         }
 
-        foreach (var actor in live.Actors.Where(a => a.LastFailure is not null && a.Kind != "episode"))
+        // Those that somebody had restarted did what they were told.
+        foreach (var actor in live.Actors.Where(
+            a => a.LastFailure?.StartsWith("RestartRequested", StringComparison.Ordinal) == false && a.Kind != "episode"))
         {
             var worker = actor.Parent.Length > 0 ? actor.Parent : actor.Path;
             found.Add(new(EventLevel.Warning, "actor_failed",

@@ -154,6 +154,20 @@ public sealed class ModelTests : IDisposable
         Assert.Equal(["paused"], Advisor.Evaluate(model, DateTimeOffset.UtcNow).Select(a => a.Code));
     }
 
+    [Theory]
+    [InlineData("IOException: it broke", true)]
+    [InlineData("RestartRequestedException: Somebody restarted it from the dashboard.", false)]
+    public void An_actor_that_failed_is_advised_unless_it_was_asked_to(string failure, bool advised)
+    {
+        var model = new RunModel("r", RunSource.Live)
+        {
+            Live = new LiveSnapshot { Actors = [new ActorState("w/policy", "w", "policy", "restarted", "", 1, 2, 1, failure)] },
+        };
+
+        Assert.Equal(advised ? ["The policy of w has failed and was restarted 1 times."] : [],
+            Advisor.Evaluate(model, DateTimeOffset.UtcNow).Select(a => a.Text));
+    }
+
     [Fact]
     public void A_divergence_that_rises_is_advised_before_it_is_high()
     {

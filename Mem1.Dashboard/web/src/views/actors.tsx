@@ -25,19 +25,26 @@ function mail(a: Actor): string {
   return `${number(a.mailbox)} waiting · ${oldest} · ${number(a.messages_per_second, 1)}/s`;
 }
 
+/** How near to the top an actor belongs. */
+function rank(a: Actor): number {
+  return level(a) === 'error' ? 0 : a.state === 'restarted' ? 1 : 2;
+}
+
 /** Nodes that are gone, then those with a failure, and in each node what failed before its siblings; otherwise in the order they came. */
 function failuresFirst(actors: Actor[]): Actor[] {
-  const nodes = new Map<string, { root: Actor[]; failed: Actor[]; well: Actor[] }>();
+  const nodes = new Map<string, { root: Actor[]; children: [Actor[], Actor[], Actor[]] }>();
   for (const a of actors) {
     const name = a.parent || a.path;
     let node = nodes.get(name);
-    if (!node) nodes.set(name, node = { root: [], failed: [], well: [] });
-    (a.parent ? (level(a) === 'error' ? node.failed : node.well) : node.root).push(a);
+    if (!node) nodes.set(name, node = { root: [], children: [[], [], []] });
+    (a.parent ? node.children[rank(a)]! : node.root).push(a);
   }
-  const all = [...nodes.values()];
-  const rank = (n: { root: Actor[]; failed: Actor[] }): number =>
-    (n.root.some((a) => level(a) === 'error') ? 0 : n.failed.length > 0 ? 1 : 2);
-  return [0, 1, 2].flatMap((wanted) => all.filter((n) => rank(n) === wanted)).flatMap((n) => [...n.root, ...n.failed, ...n.well]);
+  const all = [...nodes.values()].map((n) => {
+    const away = n.root.some((a) => level(a) === 'error');
+    const first = n.children.findIndex((list) => list.length > 0);
+    return { worst: away ? -1 : first < 0 ? 2 : first, rows: [...n.root, ...n.children.flat()] };
+  });
+  return all.sort((a, b) => a.worst - b.worst).flatMap((n) => n.rows);
 }
 
 export function Actors() {

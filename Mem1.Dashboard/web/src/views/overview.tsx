@@ -21,7 +21,7 @@ export function Overview() {
         <Tile label="Learned tokens/s" value={number(now('learner_tokens_per_s'), 0)} />
         <Tile label="Seconds an update" value={number(now('seconds'), 1)} />
         <Tile label="Peak tokens" value={number(now('peak_tokens_mean'), 0)} note="mean of the batch" />
-        <Tile label="Parity gap" value={number(now('parity_max_abs'))} note="learner against sampler" />
+        <Tile label="Parity gap" value={number(last(series.parity_max_abs?.filter((v) => v !== null)))} note="learner against sampler" />
         <Tile label="Memory" value={bytes(now('rss_bytes'))} />
         {state?.workers ? <Tile label="Workers" value={number(state.workers.length)} /> : null}
       </section>
