@@ -56,7 +56,7 @@ internal static class PolicyOfRun
             yield return "the server loads weights in development mode only.";
         if (!arguments.Contains("--host=127.0.0.1"))
             yield return "a server in development mode does what anybody tells it, so it must listen on loopback.";
-        if (run.Rollout.Temperature != 1 && !arguments.Contains("--logprobs-mode=processed_logprobs"))
+        if (!arguments.Contains("--logprobs-mode=processed_logprobs"))
             yield return "the server's log-probs are not those of rollout.temperature.";
     }
 
