@@ -1,5 +1,5 @@
 // dotnet publish -t:PublishContainer makes the image that deploy/docker/Dockerfile makes: its settings, as MSBuild evaluates them, are
-// those of the file. No image is made here: that would need the base image from a registry.
+// those of the file. ImageTests makes one.
 using System.Text.Json;
 using Mem1.Model.Tests;
 
@@ -63,6 +63,10 @@ public sealed class PublishTests
             Assert.Equal(Version(), tag.Split(':')[^1].Trim().Replace("-cuda", "", StringComparison.Ordinal));
     }
 
+    /// <summary>The dotnet that runs these tests; the one on the path where they run by their own executable.</summary>
+    internal static string DotnetHost { get; } =
+        Path.GetFileNameWithoutExtension(Environment.ProcessPath!) == "dotnet" ? Environment.ProcessPath! : "dotnet";
+
     private static string Version() => Evaluate("compat").Properties.GetProperty("Version").GetString()!;
 
     private static string Last(string name) => s_file.Last(i => i.Name == name).Arguments;
@@ -75,9 +79,8 @@ public sealed class PublishTests
     {
         var root = s_evaluated.GetOrAdd(packages, _ => new(() =>
         {
-            var host = Path.GetFileNameWithoutExtension(Environment.ProcessPath!) == "dotnet" ? Environment.ProcessPath! : "dotnet";
             var (exit, said, error) = Peers.Run(
-                host,
+                DotnetHost,
                 [
                     "msbuild", DeployFolder.Full("Mem1.Cli/Mem1.Cli.csproj"), "-nologo", $"-p:Mem1Packages={packages}",
                     "-getProperty:EnableSdkContainerSupport,ContainerRepository,ContainerImageTag,Version,ContainerUser,ContainerBaseImage,"
