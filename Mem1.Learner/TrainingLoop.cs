@@ -80,7 +80,7 @@ public sealed class TrainingLoop(TaskLedger ledger, WeightPublisher publisher, P
             options.Updating?.Invoke(batch, update, version);
             var statistics = trainer.Update(batch, update, version);
             var learned = watch.Elapsed - sampled;
-            publisher.Publish(trainer.Model.Parameters.Snapshot(policyOnly: true), version + 1);
+            publisher.Publish(trainer.Model.Parameters.Policy(), version + 1);
 
             long tokens = batch.Sum(t => t.Turns.Sum(turn => (long)t.Prompt.Length + turn.Context.Length + turn.Generated.Length));
             var tasks = ledger.Counts;

@@ -20,9 +20,9 @@ namespace Mem1.Cli.Training;
 /// <summary>The body of <c>mem1 train --dry-run</c>.</summary>
 internal static class DryRun
 {
-    // Times the weights that copies of them lie in the managed heap at once: the loaded checkpoint; of every update, till it is collected,
-    // the snapshot and its bytes (TrainingLoop collects once an update); with the worker in this process the whole, the tensors read from it,
-    // and those of the version before.
+    // Times the weights that copies of them lie in the managed heap at once: the loaded checkpoint; of every update, till they are
+    // collected, the tensors read one by one and their bytes (TrainingLoop collects once an update); with the worker in this process the
+    // whole, the tensors read from it, and those of the version before.
     private const int HeldCopies = 1, PublishedCopies = 2, PulledCopies = 3;
 
     // The allocator rounds sizes up, by an eighth on average, and keeps freed blocks for reuse: a quarter of the largest it ever gave out
@@ -213,7 +213,7 @@ internal static class DryRun
                 config.Ppo with { KlLossCoefficient = 0, KlRewardCoefficient = 0, KlTarget = 0, Shaping = new ShapingOptions() },
                 config.Rollout.Temperature, 1, compute);
             var publisher = new WeightPublisher(weights => WeightPublisher.Serialise(weights, config.Learner.WeightsDtype));
-            publisher.Publish(decoder.Parameters.Snapshot(policyOnly: true), 0);
+            publisher.Publish(decoder.Parameters.Policy(), 0);
             if (config.Environment.Kind == EnvironmentKind.Worlds && config.Rollout.LocalWorker)
                 Rehearse(config, tiny, publisher, cancellationToken);
             trainer.Update(episodes, 1, 0);

@@ -179,7 +179,7 @@ internal sealed class TrainRun(
         ranks?.Share(config, model.Weights, trainer, reference);
         folder.TruncateAfter(state.Update);
         var publisher = new WeightPublisher(weights => WeightPublisher.Serialise(weights, config.Learner.WeightsDtype));
-        publisher.Publish(decoder.Parameters.Snapshot(policyOnly: true), state.PolicyVersion);
+        publisher.Publish(decoder.Parameters.Policy(), state.PolicyVersion);
 
         reporter.Phase(config.Rollout.LocalWorker ? "starting the learner and a rollout worker" : "starting the learner");
         var fingerprint = RunFiles.Fingerprint(model.Config);

@@ -14,7 +14,7 @@ public sealed record WeightBlob(long Version, ByteBlob Data, byte[] Sha256);
 
 /// <summary>Holds the newest versions of the policy for workers to pull. Thread-safe.</summary>
 /// <param name="serialise">Turns weights into the bytes of a safetensors file; as <see cref="Serialise"/> does.</param>
-public sealed class WeightPublisher(Func<ModelWeights, ByteBlob> serialise)
+public sealed class WeightPublisher(Func<IWeightSource, ByteBlob> serialise)
 {
     // The newest and the one before it: a worker that began to pull when a version came out can finish.
     private const int Kept = 2;
@@ -35,7 +35,7 @@ public sealed class WeightPublisher(Func<ModelWeights, ByteBlob> serialise)
     /// <param name="dtype">How values are stored.</param>
     /// <param name="segmentBytes">Size of the segments.</param>
     public static ByteBlob Serialise(
-        ModelWeights weights, StoredDtype dtype = StoredDtype.Float32, int segmentBytes = ByteBlob.StandardSegmentBytes)
+        IWeightSource weights, StoredDtype dtype = StoredDtype.Float32, int segmentBytes = ByteBlob.StandardSegmentBytes)
     {
         using var writer = new ByteBlobWriter(Safetensors.Measure(weights, dtype), segmentBytes);
         Safetensors.Write(writer, weights, dtype);
@@ -43,8 +43,10 @@ public sealed class WeightPublisher(Func<ModelWeights, ByteBlob> serialise)
     }
 
     /// <summary>Makes a version available.</summary>
+    /// <param name="weights">What; of no use to the publisher afterwards.</param>
+    /// <param name="version">Its number.</param>
     /// <exception cref="ArgumentOutOfRangeException">The version is not newer than the newest.</exception>
-    public void Publish(ModelWeights weights, long version)
+    public void Publish(IWeightSource weights, long version)
     {
         ArgumentOutOfRangeException.ThrowIfLessThanOrEqual(version, Version);
         var data = serialise(weights);

@@ -73,11 +73,14 @@ public static class Safetensors
         byte[] buffer = [];
         foreach (TensorEntry entry in entries.OrderBy(e => e.Begin).ThenBy(e => e.End))
         {
-            var data = new float[entry.Count];
+            float[] data = GC.AllocateUninitializedArray<float>(entry.Count);
             if (entry.Dtype == TensorDtype.F32 && BitConverter.IsLittleEndian)
             {
-                for (int done = 0; done < data.Length; done += LargestPart)
-                    Fill(stream, MemoryMarshal.AsBytes(data.AsSpan(done, Math.Min(LargestPart, data.Length - done))), name);
+                for (int done = 0, part; done < data.Length; done += part)
+                {
+                    part = Math.Min(LargestPart, data.Length - done);
+                    Fill(stream, MemoryMarshal.AsBytes(data.AsSpan(done, part)), name);
+                }
             }
             else
             {
@@ -103,13 +106,13 @@ public static class Safetensors
     /// <param name="weights">What.</param>
     /// <param name="dtype">How values are stored.</param>
     /// <exception cref="IOException">The disk refused; the previous file is untouched.</exception>
-    public static void Write(string path, ModelWeights weights, StoredDtype dtype = StoredDtype.Float32) =>
+    public static void Write(string path, IWeightSource weights, StoredDtype dtype = StoredDtype.Float32) =>
         AtomicFile.Write(path, stream => Write(stream, weights, dtype));
 
-    /// <summary>The same bytes as <see cref="Write(string, ModelWeights, StoredDtype)"/> puts into a file.</summary>
+    /// <summary>The same bytes as <see cref="Write(string, IWeightSource, StoredDtype)"/> puts into a file.</summary>
     /// <param name="weights">What.</param>
     /// <param name="dtype">How values are stored.</param>
-    public static byte[] ToBytes(ModelWeights weights, StoredDtype dtype = StoredDtype.Float32)
+    public static byte[] ToBytes(IWeightSource weights, StoredDtype dtype = StoredDtype.Float32)
     {
         var bytes = new byte[Measure(weights, dtype)];
         using var stream = new MemoryStream(bytes);
@@ -117,54 +120,67 @@ public static class Safetensors
         return bytes;
     }
 
-    /// <summary>How many bytes <see cref="Write(Stream, ModelWeights, StoredDtype)"/> writes.</summary>
-    /// <param name="weights">What.</param>
+    /// <summary>How many bytes <see cref="Write(Stream, IWeightSource, StoredDtype)"/> writes.</summary>
+    /// <param name="weights">What; no tensor is read.</param>
     /// <param name="dtype">How values are stored.</param>
-    public static long Measure(ModelWeights weights, StoredDtype dtype = StoredDtype.Float32)
+    public static long Measure(IWeightSource weights, StoredDtype dtype = StoredDtype.Float32)
     {
         ArgumentNullException.ThrowIfNull(weights);
-        return sizeof(ulong) + Header([.. weights.Tensors.OrderBy(t => t.Key, StringComparer.Ordinal)], dtype).LongLength
-            + weights.Tensors.Values.Sum(t => t.Data.LongLength * BytesPerElement(dtype));
+        return sizeof(ulong) + Header(weights.Shapes, dtype).LongLength + weights.Shapes.Sum(t => Count(t.Value) * BytesPerElement(dtype));
     }
 
     /// <summary>Writes to a stream.</summary>
     /// <param name="stream">Receives the whole file.</param>
-    /// <param name="weights">What.</param>
+    /// <param name="weights">What; each tensor is read once, in ordinal order of the names, and let go of before the next one.</param>
     /// <param name="dtype">How values are stored.</param>
-    public static void Write(Stream stream, ModelWeights weights, StoredDtype dtype = StoredDtype.Float32)
+    /// <exception cref="ArgumentException">A tensor has another number of values than its shape.</exception>
+    public static void Write(Stream stream, IWeightSource weights, StoredDtype dtype = StoredDtype.Float32)
     {
         ArgumentNullException.ThrowIfNull(stream);
         ArgumentNullException.ThrowIfNull(weights);
-        KeyValuePair<string, WeightTensor>[] ordered = [.. weights.Tensors.OrderBy(t => t.Key, StringComparer.Ordinal)];
-        byte[] header = Header(ordered, dtype);
+        byte[] header = Header(weights.Shapes, dtype);
         Span<byte> prefix = stackalloc byte[8];
         BinaryPrimitives.WriteUInt64LittleEndian(prefix, (ulong)header.Length);
         stream.Write(prefix);
         stream.Write(header);
         byte[] buffer = [];
-        foreach ((string name, WeightTensor tensor) in ordered)
+        foreach ((string name, IReadOnlyList<long> shape) in Ordered(weights.Shapes))
         {
+            float[] data = weights.Read(name);
+            if (Count(shape) != data.LongLength)
+            {
+                throw new ArgumentException(
+                    $"tensor {name} has shape [{string.Join(", ", shape)}] and {data.Length} values.", nameof(weights));
+            }
             if (dtype == StoredDtype.Float32 && BitConverter.IsLittleEndian)
             {
                 // In parts: as bytes, what an array of floats can hold may be more than a span can.
-                for (int done = 0; done < tensor.Data.Length; done += LargestPart)
-                    stream.Write(MemoryMarshal.AsBytes(tensor.Data.AsSpan(done, Math.Min(LargestPart, tensor.Data.Length - done))));
+                for (int done = 0, part; done < data.Length; done += part)
+                {
+                    part = Math.Min(LargestPart, data.Length - done);
+                    stream.Write(MemoryMarshal.AsBytes(data.AsSpan(done, part)));
+                }
                 continue;
             }
             if (buffer.Length == 0)
                 buffer = new byte[BufferBytes];
             int size = BytesPerElement(dtype);
-            for (int done = 0; done < tensor.Data.Length;)
+            for (int done = 0; done < data.Length;)
             {
-                int step = Math.Min(tensor.Data.Length - done, BufferBytes / size);
-                Narrow(name, dtype, tensor.Data.AsSpan(done, step), buffer);
+                int step = Math.Min(data.Length - done, BufferBytes / size);
+                Narrow(name, dtype, data.AsSpan(done, step), buffer);
                 stream.Write(buffer, 0, step * size);
                 done += step;
             }
         }
     }
 
-    private static byte[] Header(KeyValuePair<string, WeightTensor>[] ordered, StoredDtype dtype)
+    private static IEnumerable<KeyValuePair<string, IReadOnlyList<long>>> Ordered(
+        IReadOnlyDictionary<string, IReadOnlyList<long>> shapes) => shapes.OrderBy(t => t.Key, StringComparer.Ordinal);
+
+    private static long Count(IReadOnlyList<long> shape) => shape.Aggregate(1L, (product, size) => product * size);
+
+    private static byte[] Header(IReadOnlyDictionary<string, IReadOnlyList<long>> shapes, StoredDtype dtype)
     {
         using var json = new MemoryStream();
         using (var writer = new Utf8JsonWriter(json))
@@ -175,14 +191,8 @@ public static class Safetensors
             writer.WriteString("format", "pt");
             writer.WriteEndObject();
             long at = 0;
-            foreach ((string name, WeightTensor tensor) in ordered)
+            foreach ((string name, IReadOnlyList<long> shape) in Ordered(shapes))
             {
-                long count = tensor.Shape.Aggregate(1L, (product, size) => product * size);
-                if (count != tensor.Data.Length)
-                {
-                    throw new ArgumentException(
-                        $"tensor {name} has shape [{string.Join(", ", tensor.Shape)}] and {tensor.Data.Length} values.", nameof(ordered));
-                }
                 writer.WriteStartObject(name);
                 writer.WriteString("dtype", dtype switch
                 {
@@ -191,12 +201,12 @@ public static class Safetensors
                     _ => "F16",
                 });
                 writer.WriteStartArray("shape");
-                foreach (long size in tensor.Shape)
+                foreach (long size in shape)
                     writer.WriteNumberValue(size);
                 writer.WriteEndArray();
                 writer.WriteStartArray("data_offsets");
                 writer.WriteNumberValue(at);
-                at += count * BytesPerElement(dtype);
+                at += Count(shape) * BytesPerElement(dtype);
                 writer.WriteNumberValue(at);
                 writer.WriteEndArray();
                 writer.WriteEndObject();

@@ -116,18 +116,17 @@ public sealed class FlatParameters : IDisposable
     /// </param>
     public ModelWeights Snapshot(bool policyOnly)
     {
+        var source = new Source(this, policyOnly);
         var tensors = new SortedDictionary<string, WeightTensor>(StringComparer.Ordinal);
-        using var guard = no_grad();
-        foreach (var name in _frozen.Keys.Concat(_layout.Select(l => l.Name)))
-        {
-            if (IsFactor(name)) continue;
-            if (policyOnly && name.StartsWith(WeightLayout.ValueHeadPrefix, StringComparison.Ordinal)) continue;
-            using var scope = NewDisposeScope();
-            tensors.Add(name, Managed(policyOnly ? this[name] : _frozen.GetValueOrDefault(name) ?? _views[name]));
-        }
-
+        foreach (var (name, shape) in source.Shapes) tensors.Add(name, new WeightTensor(shape, source.Read(name)));
         return new ModelWeights(tensors);
     }
+
+    /// <summary>
+    /// What <see cref="Snapshot"/> with <c>policyOnly</c> copies, each tensor copied when it is read: a second copy of a large model, whole,
+    /// may be too much. It is of use until a parameter changes.
+    /// </summary>
+    public IWeightSource Policy() => new Source(this, policyOnly: true);
 
     /// <summary>A copy of the adapter's current values; null without one.</summary>
     public LoraAdapter? SnapshotAdapter()
@@ -150,10 +149,12 @@ public sealed class FlatParameters : IDisposable
         Gradients.Dispose();
     }
 
-    private static WeightTensor Managed(Tensor tensor)
+    private static WeightTensor Managed(Tensor tensor) => new([.. tensor.shape], Copied(tensor));
+
+    private static float[] Copied(Tensor tensor)
     {
         using var scope = NewDisposeScope();
-        return new WeightTensor([.. tensor.shape], tensor.detach().cpu().contiguous().data<float>().ToArray());
+        return tensor.detach().cpu().contiguous().data<float>().ToArray();
     }
 
     private (Tensor A, Tensor B)? FactorsOf(string name)
@@ -170,4 +171,20 @@ public sealed class FlatParameters : IDisposable
         name.StartsWith("value_head.", StringComparison.Ordinal) ? ParameterGroup.Value
         : dimensions == 2 && !name.EndsWith("_conv.weight", StringComparison.Ordinal) ? ParameterGroup.PolicyMatrix
         : ParameterGroup.PolicyVector;
+
+    private sealed class Source(FlatParameters parameters, bool policyOnly) : IWeightSource
+    {
+        public IReadOnlyDictionary<string, IReadOnlyList<long>> Shapes { get; } = parameters._frozen
+            .Select(f => (Name: f.Key, Shape: f.Value.shape))
+            .Concat(parameters._layout.Select(l => (l.Name, l.Shape)))
+            .Where(t => !IsFactor(t.Name) && !(policyOnly && t.Name.StartsWith(WeightLayout.ValueHeadPrefix, StringComparison.Ordinal)))
+            .ToDictionary(t => t.Name, t => (IReadOnlyList<long>)t.Shape, StringComparer.Ordinal);
+
+        public float[] Read(string name)
+        {
+            using var guard = no_grad();
+            using var scope = NewDisposeScope();
+            return Copied(policyOnly ? parameters[name] : parameters._frozen.GetValueOrDefault(name) ?? parameters._views[name]);
+        }
+    }
 }

@@ -33,6 +33,8 @@ public sealed class AdapterTests
             // What the sampler gets is what the learner computes with.
             ModelWeights sent = adapted.Parameters.Snapshot(policyOnly: true);
             Assert.Empty(WeightLayout.Misfits(config, sent));
+            Assert.Equal(Safetensors.ToBytes(sent), Safetensors.ToBytes(adapted.Parameters.Policy()));
+            Assert.Equal(Safetensors.ToBytes(plain.Parameters.Snapshot(policyOnly: true)), Safetensors.ToBytes(plain.Parameters.Policy()));
             foreach ((string name, WeightTensor tensor) in trained.Merge(weights).Tensors)
                 Assert.True(tensor.Data.Zip(sent.Tensors[name].Data).All(p => Math.Abs(p.First - p.Second) < 1e-6));
             Assert.Equal(Safetensors.ToBytes(weights), Safetensors.ToBytes(adapted.Parameters.Snapshot(policyOnly: false)));

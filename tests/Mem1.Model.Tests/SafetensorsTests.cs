@@ -174,6 +174,31 @@ public sealed class SafetensorsTests
     }
 
     [Fact]
+    public void TensorsAreReadOnceOneAfterTheOtherAndMustHaveTheirShape()
+    {
+        var weights = new ModelWeights(new Dictionary<string, WeightTensor> { ["b"] = new([2, 2], [1, 2, 3, 4]), ["a"] = new([1], [5]) });
+        var counted = new Counted(weights);
+        Assert.Equal(Safetensors.ToBytes(weights), Safetensors.ToBytes(counted));
+        Assert.Equal(["a", "b"], counted.Read);
+        string message = Assert.Throws<ArgumentException>(
+            () => Safetensors.ToBytes(new ModelWeights(new Dictionary<string, WeightTensor> { ["x"] = new([2, 3], [1, 2, 3, 4, 5]) }))).Message;
+        Assert.Contains("tensor x has shape [2, 3] and 5 values", message);
+    }
+
+    private sealed class Counted(IWeightSource weights) : IWeightSource
+    {
+        public List<string> Read { get; } = [];
+
+        public IReadOnlyDictionary<string, IReadOnlyList<long>> Shapes => weights.Shapes;
+
+        float[] IWeightSource.Read(string name)
+        {
+            Read.Add(name);
+            return weights.Read(name);
+        }
+    }
+
+    [Fact]
     public void BFloat16IsTheNearestAndTiesGoToEven()
     {
         // Every upper half, with lower halves below, at and above the tie, at lengths that leave something to the scalar code.
