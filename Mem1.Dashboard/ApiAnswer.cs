@@ -50,7 +50,9 @@ internal interface IDashboardBackend
     /// <summary>Answers a GET below /api or of /metrics.</summary>
     Task<ApiAnswer> GetAsync(ApiRequest request, CancellationToken cancellationToken);
 
-    /// <summary>What a command is answered that is not to be read at all: nobody may command here, or this is not the token. Null otherwise.</summary>
+    /// <summary>
+    /// What a command is answered that is not to be read at all: nobody may command here, or this is not the token. Null otherwise.
+    /// </summary>
     /// <param name="token">As it was given; null if none was.</param>
     /// <param name="from">Who asks, for the audit log.</param>
     ApiAnswer? Refusal(string? token, string from);

@@ -62,6 +62,9 @@ public sealed partial class DashboardCommandTests : IDisposable
                 && limit.GetInt32() == 2,
             "the limit is shown");
         Assert.InRange((await StateAsync()).GetProperty("ledger").GetProperty("leased").GetInt32(), 0, 2);
+        Directory.CreateDirectory(Path.Combine(Run, "limits.json.part")); // what cannot be kept is not done
+        Assert.Equal("refused", (await SendAsync("set_concurrency", token, value: 9)).Outcome);
+        Directory.Delete(Path.Combine(Run, "limits.json.part"));
         Assert.Equal("done", (await SendAsync("set_concurrency", token)).Outcome);
         Assert.False(File.Exists(Path.Combine(Run, "limits.json")));
 
@@ -117,7 +120,9 @@ public sealed partial class DashboardCommandTests : IDisposable
     public async Task A_learner_drains_a_worker_of_another_process()
     {
         const string Token = "a-token-of-my-own-choice";
-        var start = Cli.Command(["learner", "--listen", "127.0.0.1:0", .. s_long, "--runs", _temp["runs"]]);
+        // Without a cluster, as where workers need a token: the learner knows of their actors only that they exist.
+        var start = Cli.Command(
+            ["learner", "--listen", "127.0.0.1:0", .. s_long, "--set", "cluster.enabled=false", "--runs", _temp["runs"]]);
         start.Environment["MEM1_DASHBOARD_TOKEN"] = Token;
         using var learner = new Child(start);
         await OpenAsync(learner);
@@ -130,6 +135,13 @@ public sealed partial class DashboardCommandTests : IDisposable
         Assert.False(File.Exists(Path.Combine(Run, "dashboard.token")));
         Assert.Equal("done", (await SendAsync("checkpoint", Token)).Outcome);
         Assert.Equal("refused", (await SendAsync("drain_worker", Token, "three")).Outcome);
+        var restarted = await SendAsync("restart_actor", Token, "two/policy");
+        Assert.Equal("done", restarted.Outcome);
+        Assert.Contains("cannot be seen from here", restarted.Text, StringComparison.Ordinal);
+        two.Until(
+            () => two.Error.Contains("Somebody restarted it from the dashboard", StringComparison.Ordinal), "its policy is restarted");
+        Assert.Equal("refused", (await SendAsync("restart_actor", Token, "two/nothing")).Outcome);
+        Assert.Equal("refused", (await SendAsync("restart_actor", Token, "three/policy")).Outcome);
 
         // The same from a dashboard in a process of its own, which knows nothing but the learner's address.
         using (var apart = Cli.Start("dashboard", "--learner", at, "--port", "0"))

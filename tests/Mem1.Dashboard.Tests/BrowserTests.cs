@@ -457,8 +457,26 @@ public sealed class BrowserTests(BrowserFixture fixture) : IClassFixture<Browser
         var card = page.GetByRole(AriaRole.Complementary, new() { Name = "Token" });
         await Assertions.Expect(card).ToContainTextAsync("internal state, turn 0", new() { Timeout = Patience });
         await Assertions.Expect(card).ToContainTextAsync("trained on");
+        await page.Keyboard.PressAsync("6");
+        var tree = page.GetByRole(AriaRole.Tree, new() { Name = "Supervision tree" });
+        await Assertions.Expect(page.Locator(".actor").Nth(2)).ToBeVisibleAsync(new() { Timeout = Patience });
+        await tree.FocusAsync();
+        await page.Keyboard.PressAsync("ArrowDown");
+        await page.Keyboard.PressAsync("ArrowLeft"); // closes the first node
+        await Assertions.Expect(tree.GetByRole(AriaRole.Treeitem).First).ToHaveAttributeAsync("aria-expanded", "false");
+        await page.Keyboard.PressAsync("ArrowDown");
+        await page.Keyboard.PressAsync("ArrowDown");
+        await page.Keyboard.PressAsync("Enter"); // a child of the second
+        await Assertions.Expect(page.GetByRole(AriaRole.Region, new() { Name = "Actor" }))
+            .ToContainTextAsync("/", new() { Timeout = Patience });
         await page.Keyboard.PressAsync("8");
         await Assertions.Expect(page.GetByRole(AriaRole.Link, new() { Name = "Events" })).ToHaveAttributeAsync("aria-current", "page");
+
+        // The check of contrasts sees what is too faint.
+        await page.EvaluateAsync(
+            "(() => { const p = document.createElement('p'); p.append('faint'); p.style.color = '#999';"
+            + " document.querySelector('main').append(p); })()");
+        Assert.Contains("faint", Assert.Single(await page.EvaluateAsync<string[]>(Contrast)), StringComparison.Ordinal);
         Assert.Empty(errors);
     }
 

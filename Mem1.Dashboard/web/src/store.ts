@@ -24,8 +24,8 @@ export interface Store {
 }
 
 let store: Store = {
-  lock: null, connected: false, everConnected: false, run: null, state: null, metrics: { updates: [], series: {} }, advisories: [], events: [],
-  trajectories: [], lost: 0,
+  lock: null, connected: false, everConnected: false, run: null, state: null, metrics: { updates: [], series: {} }, advisories: [],
+  events: [], trajectories: [], lost: 0,
 };
 const listeners = new Set<() => void>();
 let scheduled = false;
