@@ -76,8 +76,8 @@ public sealed class KubernetesTests
         "network.yaml", "matchLabels: {app.kubernetes.io/name: retriever}\n      ports",
         "matchLabels: {app.kubernetes.io/name: retrieve}\n      ports", "lets nobody out")]
     [InlineData(
-        "network.yaml", "matchLabels: {app.kubernetes.io/name: rollout}\n      ports:\n        - {protocol: TCP, port: 8000}",
-        "matchLabels: {app.kubernetes.io/name: learner}\n      ports:\n        - {protocol: TCP, port: 8000}", "lets it not in")]
+        "network.yaml", "values: [learner, rollout]}\n      ports:\n        - {protocol: TCP, port: 8000}",
+        "values: [rollout]}\n      ports:\n        - {protocol: TCP, port: 8000}", "lets it not in")]
     [InlineData(
         "disruption.yaml", "matchLabels: {app.kubernetes.io/name: retriever}",
         "matchLabels: {app.kubernetes.io/name: retrievr}", "disruption budget")]
