@@ -41,6 +41,7 @@ internal static class Program
           ./mem1 replay FILE                where a run that diverged first left the numbers
           ./mem1 shop                       look at WebShop as the agent sees it
           ./mem1 doctor                     what this machine lacks, and what to do
+          ./mem1 api                        the public API as Markdown, for environments of one's own
           ./mem1 test                       run every test
         """)
     {
@@ -62,6 +63,7 @@ internal static class Program
         ModelCommand.Create(),
         DoctorCommand.Create(),
         ClusterCommand.Create(),
+        ApiCommand.Create(),
     };
 
     public static async Task<int> Main(string[] args)

@@ -27,7 +27,8 @@ public static class TraceContext
     /// <summary>The trace in a header; "-" when it holds none, as from a learner that sends none.</summary>
     public static string TraceIn(string traceparent) =>
         traceparent.Length == Version.Length + TraceLength + 1 + SpanLength + Sampled.Length
-        && traceparent.AsSpan(Version.Length, TraceLength) is var trace && !trace.ContainsAnyExcept("0123456789abcdef") ? trace.ToString() : "-";
+        && traceparent.AsSpan(Version.Length, TraceLength) is var trace && !trace.ContainsAnyExcept("0123456789abcdef")
+            ? trace.ToString() : "-";
 
     private static string Digits(string run, string episodeId, int attempt, int count)
     {

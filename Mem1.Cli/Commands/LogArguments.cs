@@ -13,7 +13,8 @@ internal sealed class LogArguments
 
     private readonly Option<string?> _format = new("--log-format")
     {
-        Description = $"Lines on standard error: text for people, json for machines ({FormatVariable}); json with --json if nothing is said",
+        Description =
+            $"Lines on standard error: text for people, json for machines ({FormatVariable}); json with --json if nothing is said",
         HelpName = "FORMAT",
     };
 
@@ -36,13 +37,15 @@ internal sealed class LogArguments
     {
         var format = Chosen(parse.GetValue(_format), _format.Name, FormatVariable, s_formats);
         var level = Chosen(parse.GetValue(_level), _level.Name, LevelVariable, s_levels);
-        return new LogSettings(format is null ? null : format == "json", level is null ? null : Enum.Parse<LogLevel>(level, ignoreCase: true));
+        return new LogSettings(
+            format is null ? null : format == "json", level is null ? null : Enum.Parse<LogLevel>(level, ignoreCase: true));
     }
 
     private static string? Chosen(string? given, string option, string variable, string[] known)
     {
         var value = given ?? (Environment.GetEnvironmentVariable(variable) is { Length: > 0 } said ? said : null);
         if (value is null || known.Contains(value, StringComparer.Ordinal)) return value;
-        throw new UserErrorException($"{(given is null ? variable : option)} is \"{value}\"; it must be {string.Join(", ", known[..^1])} or {known[^1]}.");
+        throw new UserErrorException(
+            $"{(given is null ? variable : option)} is \"{value}\"; it must be {string.Join(", ", known[..^1])} or {known[^1]}.");
     }
 }

@@ -18,12 +18,17 @@ internal static class TraceFindCommand
     {
         var run = new Argument<string>("RUN") { Description = "Name of a run below --runs, or a run folder" };
         var id = new Argument<string>("ID") { Description = "A trace id or an episode id, or the beginning of one; a traceparent header" };
-        var runs = new Option<string>("--runs") { Description = "Where run folders are", HelpName = "DIR", DefaultValueFactory = _ => "runs" };
+        var runs = new Option<string>("--runs")
+        {
+            Description = "Where run folders are",
+            HelpName = "DIR",
+            DefaultValueFactory = _ => "runs",
+        };
         var json = new Option<bool>("--json") { Description = "The line of traces.jsonl" };
         var command = new Command(
             "find",
             """
-            Tell the way of an episode: its tries, who played them and how they ended, the update that trained on it, the weights that came of it.
+            Tell the way of an episode: its tries, who played them and how they ended, the update that trained on it, the weights it made.
 
             Examples:
               ./mem1 trace find default 4bf92f35           the trace id that stands in the logs
@@ -58,14 +63,20 @@ internal static class TraceFindCommand
             // Most lines are of others: looking for the text is far cheaper than reading the JSON.
             if (!line.Contains(wanted, StringComparison.Ordinal) || TraceRecord.Parse(line) is not { } record) continue;
             if (record.EpisodeId == wanted || record.TraceId == wanted) return record;
-            if (!record.EpisodeId.StartsWith(wanted, StringComparison.Ordinal) && !record.TraceId.StartsWith(wanted, StringComparison.Ordinal)) continue;
+            if (!record.EpisodeId.StartsWith(wanted, StringComparison.Ordinal)
+                && !record.TraceId.StartsWith(wanted, StringComparison.Ordinal))
+            {
+                continue;
+            }
+
             only = record;
             if (found.Count <= Named) found.Add(record.EpisodeId);
         }
 
         if (found.Count == 1) return only!;
         throw new UserErrorException(found.Count > 1
-            ? $"several episodes begin with \"{wanted}\": {string.Join(", ", found.Take(Named))}{(found.Count > Named ? ", ..." : "")}; name one."
+            ? $"several episodes begin with \"{wanted}\": {string.Join(", ", found.Take(Named))}{(found.Count > Named ? ", ..." : "")}; "
+                + "name one."
             : $"no episode that was trained on or given up is called \"{wanted}\"; one that is still played has no line in {path} yet.");
     }
 
@@ -79,7 +90,8 @@ internal static class TraceFindCommand
         {
             number++;
             // As it is written: the name is the second property of the line.
-            if (line.AsSpan(0, Math.Min(line.Length, 400)).Contains($"\"episode_id\":\"{episode}\"", StringComparison.Ordinal)) return number;
+            if (line.AsSpan(0, Math.Min(line.Length, 400)).Contains($"\"episode_id\":\"{episode}\"", StringComparison.Ordinal))
+                return number;
         }
 
         return 0;
@@ -95,22 +107,28 @@ internal static class TraceFindCommand
         {
             var leased = t.Leased is { } at ? $"leased {Time(at)}" : "leased before the learner was started again";
             var from = t.FromTurn > 0 ? $", goes on from turn {t.FromTurn}" : "";
-            var took = t is { Leased: { } began, Ended: { } over } ? $" after {(over - began).TotalSeconds.ToString("0.0", CultureInfo.InvariantCulture)} s" : "";
+            var took = t is { Leased: { } began, Ended: { } over }
+                ? string.Create(CultureInfo.InvariantCulture, $" after {(over - began).TotalSeconds:0.0} s") : "";
             var reason = t.Reason.Length > 0 ? $": {t.Reason.ReplaceLineEndings(" ")}" : "";
-            Line($"try {t.Attempt,-4} {(t.Worker.Length > 0 ? t.Worker : "an unknown worker")}: {leased}{from}, {t.How.Replace('_', ' ')}{took}{reason}");
+            var worker = t.Worker.Length > 0 ? t.Worker : "an unknown worker";
+            Line($"try {t.Attempt,-4} {worker}: {leased}{from}, {t.How.Replace('_', ' ')}{took}{reason}");
         }
 
         if (r.Turns is { } turns)
         {
-            var versions = r.OldestVersion == r.NewestVersion ? $"version {r.OldestVersion}" : $"versions {r.OldestVersion} to {r.NewestVersion}";
+            var versions = r.OldestVersion == r.NewestVersion
+                ? $"version {r.OldestVersion}" : $"versions {r.OldestVersion} to {r.NewestVersion}";
             Line($"played   {turns} turns, {r.GeneratedTokens} tokens sampled under {versions}, reward {r.Reward:0.###}, ended: {r.End}");
         }
 
-        if (r.State == "consumed") Line($"update   trained on by update {r.Update}, done {Time(r.Written)}; weights version {r.PolicyVersion}");
-        else Line($"update   given up before update {r.Update}: nothing was trained on it");
+        if (r.State == "consumed")
+            Line($"update   trained on by update {r.Update}, done {Time(r.Written)}; weights version {r.PolicyVersion}");
+        else
+            Line($"update   given up before update {r.Update}: nothing was trained on it");
         if (recorded > 0) Line($"tokens   ./mem1 trace show RUN '#{recorded}'");
         return text.ToString();
     }
 
-    private static string Time(DateTimeOffset at) => at.ToUniversalTime().ToString("yyyy-MM-dd HH:mm:ss.fff'Z'", CultureInfo.InvariantCulture);
+    private static string Time(DateTimeOffset at) =>
+        at.ToUniversalTime().ToString("yyyy-MM-dd HH:mm:ss.fff'Z'", CultureInfo.InvariantCulture);
 }

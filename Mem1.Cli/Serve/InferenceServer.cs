@@ -27,6 +27,15 @@ internal sealed class InferenceServer : IAsyncDisposable
     // connection; a larger one is cut off.
     private const int MaxDroppedBytes = 64 << 20;
 
+    // As many as may wait and be answered at once, several times over.
+    private const int MaxConnections = 4096;
+
+    // A key and what clients of all kinds send of themselves.
+    private const int MaxHeaderBytes = 16 * 1024;
+
+    // A caller that has not said what it wants by then is cut off.
+    private static readonly TimeSpan s_headersLimit = TimeSpan.FromSeconds(10);
+
     // Nested deeper, a body is none of the requests there are.
     private const int MaxDepth = 16;
 
@@ -47,6 +56,9 @@ internal sealed class InferenceServer : IAsyncDisposable
         {
             kestrel.Listen(address, port);
             kestrel.AddServerHeader = false;
+            kestrel.Limits.MaxConcurrentConnections = MaxConnections;
+            kestrel.Limits.MaxRequestHeadersTotalSize = MaxHeaderBytes;
+            kestrel.Limits.RequestHeadersTimeout = s_headersLimit;
             kestrel.Limits.MaxRequestBodySize = MaxDroppedBytes;
         });
         builder.Services.AddRoutingCore();

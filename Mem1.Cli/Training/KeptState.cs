@@ -17,7 +17,8 @@ internal static class KeptState
         }
         catch (JsonException e)
         {
-            throw new UserErrorException($"the checkpoint's state.json is damaged: extra.{name} is not what it should be; go on from an earlier one.", e);
+            throw new UserErrorException(
+                $"the checkpoint's state.json is damaged: extra.{name} is not what it should be; go on from an earlier one.", e);
         }
     }
 }

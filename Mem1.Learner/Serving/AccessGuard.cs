@@ -1,5 +1,6 @@
 // Keeps: a call without the right of its service is answered from its headers alone, before a byte of its messages is read or unpacked;
-// which right a service asks for hangs on its endpoint, not on how the path is spelled; a flood of refused calls is a line a second in the log.
+// which right a service asks for hangs on its endpoint, not on how the path is spelled; a flood of refused calls is a line a second in the
+// log.
 using Mem1.Protocol.Security;
 using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.Logging;
@@ -44,7 +45,8 @@ internal sealed class AccessGuard(BearerToken? workers, BearerToken? viewers, IL
         var response = context.Response;
         response.StatusCode = StatusCodes.Status200OK;
         response.ContentType = "application/grpc";
-        response.Headers["grpc-status"] = "16"; // UNAUTHENTICATED, in the headers: there are no messages (gRPC over HTTP/2, "Trailers-Only")
+        // In the headers, for there are no messages: what gRPC over HTTP/2 calls Trailers-Only. 16 is UNAUTHENTICATED.
+        response.Headers["grpc-status"] = "16";
         response.Headers["grpc-message"] = reason;
         return Task.CompletedTask;
     }

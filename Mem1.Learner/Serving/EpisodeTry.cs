@@ -13,8 +13,8 @@ public sealed record EpisodeTry(int Attempt, string Worker, DateTimeOffset? Leas
     public DateTimeOffset? Ended { get; init; }
 
     /// <summary>
-    /// <c>Finished</c>, <c>Released</c> (it never reached its worker, or is awaited no longer), or the <see cref="DiscardCause"/>; empty while it
-    /// is played.
+    /// <c>Finished</c>, <c>Released</c> (it never reached its worker, or is awaited no longer), or the <see cref="DiscardCause"/>; empty while
+    /// it is played.
     /// </summary>
     public string How { get; init; } = "";
 

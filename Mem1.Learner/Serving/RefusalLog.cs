@@ -31,6 +31,7 @@ internal sealed class RefusalLog(ILogger log, TimeProvider time)
         }
 
         log.LogWarning(
-            "A call of {Peer} to {Method} is refused{More}: {Reason}", peer, wanted, more > 0 ? $" ({more} more since the last line)" : "", reason);
+            "A call of {Peer} to {Method} is refused{More}: {Reason}", peer, wanted,
+            more > 0 ? $" ({more} more since the last line)" : "", reason);
     }
 }
