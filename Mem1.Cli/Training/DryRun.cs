@@ -29,6 +29,9 @@ internal static class DryRun
     // and 64 MiB (compat/TorchSharp/native/allocator.cpp). Passes of many sizes, as in training, fill that up.
     private static long Kept(long tensors) => (tensors * 3 / 8) + Math.Min(64L << 20, tensors);
 
+    // Of the moments on their way to a file, two parts till they are collected.
+    private const long LargestPart = 2L * 4 * (1 << 26);
+
     private const double MiB = 1 << 20;
 
     private static readonly JsonSerializerOptions s_json = new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower };
@@ -94,7 +97,7 @@ internal static class DryRun
         var local = config.Rollout.LocalWorker;
         Add("weight_copies", (HeldCopies + PublishedCopies) * all + (local ? PulledCopies * blob : 0),
             "the loaded checkpoint, and copies of the weights on their way to files and samplers until they are collected");
-        Add("checkpoint", 4 * (policy + valueHead) + (8 * trained), "weights and moments on their way to a file");
+        Add("checkpoint", 4 * (policy + valueHead) + Math.Min(8 * trained, LargestPart), "weights and moments on their way to a file");
         if (local)
         {
             Add("sampler_weights", 8 * policy, "packed float32; the old ones until the new ones are in place");

@@ -6,8 +6,6 @@ using Google.Protobuf;
 using Mem1.Model;
 using Mem1.Model.Checkpoints;
 using Mem1.Protocol.V1;
-using TorchSharp;
-using static TorchSharp.torch;
 
 namespace Mem1.Learner;
 
@@ -63,7 +61,7 @@ public static class TrainingCheckpoint
         var target = folders.Write(state.Update, aside =>
         {
             model.WriteInto(aside);
-            if (optimiser is not null) SaveMoments(Path.Combine(aside, OptimiserFile), optimiser);
+            if (optimiser is not null) MomentsFile.Save(Path.Combine(aside, OptimiserFile), optimiser);
             if (ledger is not null) AtomicFile.Write(Path.Combine(aside, LedgerFile), stream => ledger.WriteTo(stream));
             AtomicFile.WriteText(Path.Combine(aside, StateFile), JsonSerializer.Serialize(state, Json));
         });
@@ -155,42 +153,11 @@ public static class TrainingCheckpoint
                 $"{path} is missing: the checkpoint of update {state.Update} is damaged; remove it to go on from an earlier one.");
         }
 
-        RestoreMoments(path, optimiser);
+        MomentsFile.Restore(path, optimiser);
         if (state.OptimiserSteps.Count != optimiser.Steps.Length)
             throw new LearnerException($"{Path.Combine(folder, StateFile)}: optimiser_steps must have {optimiser.Steps.Length} entries.");
         for (var i = 0; i < optimiser.Steps.Length; i++) optimiser.Steps[i] = state.OptimiserSteps[i];
     }
-
-    internal static void RestoreMoments(string path, FlatAdamW optimiser)
-    {
-        var moments = Safetensors.Read(path).Tensors;
-        using var scope = NewDisposeScope();
-        using var guard = no_grad();
-        foreach (var (name, into) in new[] { ("exp_avg", optimiser.FirstMoment), ("exp_avg_sq", optimiser.SecondMoment) })
-        {
-            if (!moments.TryGetValue(name, out var saved) || saved.Data.LongLength != into.numel())
-            {
-                throw new LearnerException(
-                    $"{path}: {name} has {(saved is null ? "no" : saved.Data.LongLength)} values where the model has {into.numel()} "
-                    + "parameters.");
-            }
-
-            into.copy_(torch.tensor(saved.Data, dtype: ScalarType.Float32));
-        }
-    }
-
-    private static WeightTensor ToManaged(Tensor flat)
-    {
-        using var scope = NewDisposeScope();
-        return new WeightTensor([flat.numel()], flat.cpu().data<float>().ToArray());
-    }
-
-    internal static void SaveMoments(string path, FlatAdamW optimiser) => Safetensors.Write(path, new ModelWeights(
-        new SortedDictionary<string, WeightTensor>(StringComparer.Ordinal)
-        {
-            ["exp_avg"] = ToManaged(optimiser.FirstMoment),
-            ["exp_avg_sq"] = ToManaged(optimiser.SecondMoment),
-        }));
 
     /// <summary>The score of a checkpoint that may be damaged.</summary>
     private static double? TryScore(string folder)

@@ -47,7 +47,7 @@ public static class CloningCheckpoint
         folders.Write(state.Step, aside =>
         {
             model.WriteInto(aside);
-            TrainingCheckpoint.SaveMoments(Path.Combine(aside, OptimiserFile), optimiser);
+            MomentsFile.Save(Path.Combine(aside, OptimiserFile), optimiser);
             AtomicFile.WriteText(Path.Combine(aside, StateFile), JsonSerializer.Serialize(new Saved(state, [.. optimiser.Steps], recipe)));
         });
         foreach (var old in folders.Numbers.Where(n => n < state.Step).SkipLast(1)) folders.Remove(old);
@@ -72,7 +72,7 @@ public static class CloningCheckpoint
     /// <exception cref="LearnerException">They do not fit the model.</exception>
     public static void Restore(string folder, FlatAdamW optimiser)
     {
-        TrainingCheckpoint.RestoreMoments(Path.Combine(folder, OptimiserFile), optimiser);
+        MomentsFile.Restore(Path.Combine(folder, OptimiserFile), optimiser);
         Read(folder).OptimiserSteps.CopyTo(optimiser.Steps, 0);
     }
 

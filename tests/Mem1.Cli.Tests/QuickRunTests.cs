@@ -41,7 +41,8 @@ public sealed class QuickRunTests(QuickRun run)
         run.Outcome.Succeeded();
         Assert.Equal("", run.Outcome.Error);
         Assert.Equal(
-            ["checkpoints", "config.yaml", "dashboard.token", "evaluation.json", "metrics.jsonl", "reward.svg", "spool", "trajectories.jsonl"],
+            ["checkpoints", "config.yaml", "dashboard.token", "evaluation.json", "metrics.jsonl", "reward.svg", "run_id", "spool",
+                "trajectories.jsonl"],
             Directory.EnumerateFileSystemEntries(run.Folder).Select(Path.GetFileName).Order(StringComparer.Ordinal));
         Assert.Equal([2, 3], Runs.Steps(run.Folder)); // a checkpoint every 2 updates, and the last
     }

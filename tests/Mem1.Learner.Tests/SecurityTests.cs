@@ -7,7 +7,6 @@ using System.Security.Cryptography.X509Certificates;
 using Grpc.Core;
 using Grpc.Net.Client;
 using Mem1.Environments;
-using Mem1.Model.Checkpoints;
 using Mem1.Protocol;
 using Mem1.Protocol.Security;
 using Mem1.Protocol.V1;

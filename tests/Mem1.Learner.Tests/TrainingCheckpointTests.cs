@@ -78,6 +78,30 @@ public sealed class TrainingCheckpointTests : IDisposable
         Assert.Contains("3 values", failure.Message, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData(1000)]
+    [InlineData(7919)]
+    [InlineData(MomentsFile.StandardPart)]
+    public void Moments_come_back_bit_for_bit_in_parts_of_any_size(int part)
+    {
+        using var parameters = new FlatParameters(TestData.Weights(_shape, 1), CPU);
+        using var saved = new FlatAdamW(parameters, 0.9, 0.99);
+        using var restored = new FlatAdamW(parameters, 0.9, 0.99);
+        using (var scope = NewDisposeScope())
+        {
+            saved.FirstMoment.copy_(randn(saved.FirstMoment.shape));
+            saved.SecondMoment.copy_(randn(saved.SecondMoment.shape));
+        }
+
+        var path = Path.Combine(_root, "moments.safetensors");
+        MomentsFile.Save(path, saved, part);
+        var count = saved.FirstMoment.numel();
+        Assert.Equal(2 * ((count + part - 1) / part), Safetensors.Read(path).Tensors.Count);
+        MomentsFile.Restore(path, restored);
+        Assert.Equal(saved.FirstMoment.data<float>().ToArray(), restored.FirstMoment.data<float>().ToArray());
+        Assert.Equal(saved.SecondMoment.data<float>().ToArray(), restored.SecondMoment.data<float>().ToArray());
+    }
+
     [Fact]
     public void A_damaged_state_names_its_file()
     {

@@ -1,6 +1,5 @@
 using Mem1.Environments;
 using Mem1.Model;
-using Mem1.Model.Checkpoints;
 using Mem1.Protocol.V1;
 using static TorchSharp.torch;
 
