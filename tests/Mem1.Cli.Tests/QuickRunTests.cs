@@ -41,7 +41,7 @@ public sealed class QuickRunTests(QuickRun run)
         run.Outcome.Succeeded();
         Assert.Equal("", run.Outcome.Error);
         Assert.Equal(
-            ["checkpoints", "config.yaml", "dashboard.token", "evaluation.json", "metrics.jsonl", "reward.svg", "run_id", "spool",
+            ["checkpoints", "config.yaml", "dashboard.token", "evaluation.json", "metrics.jsonl", "reward.svg", "run_id", "spool", "traces.jsonl",
                 "trajectories.jsonl"],
             Directory.EnumerateFileSystemEntries(run.Folder).Select(Path.GetFileName).Order(StringComparer.Ordinal));
         Assert.Equal([2, 3], Runs.Steps(run.Folder)); // a checkpoint every 2 updates, and the last
