@@ -18,16 +18,30 @@ public sealed class EndpointRunTests(QuickRun quick)
     private static CancellationToken Token => TestContext.Current.CancellationToken;
 
     [Fact]
-    public void ARunThroughAServerPlaysTheEpisodesOfTheBuiltInEngine()
+    public Task ARunThroughAServerPlaysTheEpisodesOfTheBuiltInEngine() =>
+        PlaysTheSame((url, _) => Task.FromResult<(string, IAsyncDisposable?)>((url, null)));
+
+    // The same server behind vLLM's own calls, which name no version and no folder.
+    [Fact]
+    public Task ARunThroughAServerThatReloadsAsVllmDoesPlaysThemToo()
+    {
+        Assert.SkipUnless(
+            Environment.GetEnvironmentVariable("MEM1_FAULTS") == "1", "A part of the long series: ./mem1 test --faults cli.");
+        return PlaysTheSame(LikeVllm, "rollout.endpoint.reload=vllm");
+    }
+
+    private async Task PlaysTheSame(Func<string, string, Task<(string Url, IAsyncDisposable? Owned)>> through, params string[] settings)
     {
         quick.Outcome.Succeeded();
         using var temp = new TempFolder();
         using var server = Cli.Start("serve", BuiltIn.Folder, "--port", "0", "--threads", "2");
         server.Until(() => server.Out.Contains("Ctrl-C", StringComparison.Ordinal), "it serves");
-        var url = server.Out.Split(" at ")[1].Split(';')[0];
-        Cli.Run(
+        var (url, owned) = await through(server.Out.Split(" at ")[1].Split(';')[0], temp["weights"]);
+        await using var closed = owned;
+        Cli.Run([
             "train", "--quick", "--runs", temp["runs"], "--set", "rollout.backend=openai", "--set", $"rollout.endpoint.url={url}",
-            "--set", $"rollout.endpoint.weights_folder={temp["weights"]}").Succeeded();
+            "--set", $"rollout.endpoint.weights_folder={temp["weights"]}", .. settings.SelectMany(s => new[] { "--set", s }),
+        ]).Succeeded();
         server.Signal(Child.SigTerm);
         server.Finish().Succeeded();
 
@@ -47,6 +61,41 @@ public sealed class EndpointRunTests(QuickRun quick)
             .. Runs.Lines(Path.Combine(run, "trajectories.jsonl")).Where(e => e.GetProperty("update").GetInt64() == update)
                 .Select(e => e.GetProperty("turns").GetRawText()).Order(StringComparer.Ordinal),
         ];
+    }
+
+    /// <summary>Stands before mem1 serve and speaks as vLLM does.</summary>
+    /// <param name="url">Base of the server's API.</param>
+    /// <param name="folder">What it "was started on".</param>
+    private static async Task<(string Url, IAsyncDisposable? Owned)> LikeVllm(string url, string folder)
+    {
+        var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
+        builder.WebHost.UseKestrelCore().ConfigureKestrel(k => k.Listen(IPAddress.Loopback, 0));
+        var application = builder.Build();
+        var client = new HttpClient { Timeout = TimeSpan.FromMinutes(4) };
+        var loads = 0;
+        application.Run(async context =>
+        {
+            var body = await new StreamReader(context.Request.Body).ReadToEndAsync(Token);
+            async Task<string> Forward(string path, string content)
+            {
+                using var request = new HttpRequestMessage(new HttpMethod(context.Request.Method), url + path);
+                if (content.Length > 0) request.Content = new StringContent(content, Encoding.UTF8, "application/json");
+                using var answer = await client.SendAsync(request, context.RequestAborted);
+                context.Response.StatusCode = (int)answer.StatusCode;
+                return await answer.Content.ReadAsStringAsync(context.RequestAborted);
+            }
+
+            var text = context.Request.Path.Value! switch
+            {
+                "/collective_rpc" => await Forward(
+                    "/reload", JsonSerializer.Serialize(new { folder, version = Interlocked.Increment(ref loads) })),
+                "/reset_prefix_cache" => """{"success": true}""",
+                var path => await Forward(path["/v1".Length..], body),
+            };
+            await context.Response.WriteAsync(text.Replace("policy_versions", "what_vllm_has_not", StringComparison.Ordinal), Token);
+        });
+        await application.StartAsync(Token);
+        return (application.Urls.First() + "/v1", application);
     }
 
     /// <summary>A server that answers what it is told to.</summary>
