@@ -115,7 +115,13 @@ internal sealed class DemoRun(DemoFolder folder, int jobs, Action<string> say)
                 $"{part.Name} ended with status {process.ExitCode}: {errors.LastOrDefault(e => e.Length > 0) ?? "it gave no reason"}");
         }
 
-        if (!DemoFolder.ReadCost(folder.FullPath, part.Name).Done) throw new OperationCanceledException("The part was told to stop.");
+        if (!DemoFolder.ReadCost(folder.FullPath, part.Name).Done)
+        {
+            // With this program, or alone.
+            cancellationToken.ThrowIfCancellationRequested();
+            throw new UserErrorException($"{part.Name} was stopped before it was done; go on with: ./mem1 demo --out {folder.FullPath} --resume");
+        }
+
         lock (_lock) part.Progress = new PartProgress(1, "done");
     }
 

@@ -181,7 +181,7 @@ internal sealed class EndpointModel : IPolicyModel
             if (response.StatusCode == HttpStatusCode.OK) return (text, "", null);
             var status = string.Create(CultureInfo.InvariantCulture, $"status {(int)response.StatusCode}: {Short(text)}");
             if (response.StatusCode is HttpStatusCode.RequestTimeout or HttpStatusCode.TooManyRequests || (int)response.StatusCode >= 500)
-                return (null, status, response.Headers.RetryAfter?.Delta);
+                return (null, status, response.Headers.RetryAfter is { } after ? after.Delta ?? (after.Date - DateTimeOffset.UtcNow) : null);
             throw new UserErrorException($"the endpoint {_options.Address} refuses the request, {status}.");
         }
         catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
