@@ -64,6 +64,13 @@ internal static class Advisor
             Stalled(model, now, found);
         }
 
+        if (model is { Source: RunSource.Folder, Progress.Phase: FolderFeed.Killed })
+        {
+            found.Add(new(EventLevel.Error, "killed", "The process of this run ended without a word: it was killed, or crashed.",
+                F($"its lock is still there and nobody holds it; it did {model.Metrics(m => m.Last)} updates. ")
+                + $"./mem1 train --resume {model.Name} goes on from the last checkpoint"));
+        }
+
         if (model.Live is { } live)
         {
             Distributed(live, found);

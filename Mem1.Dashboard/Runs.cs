@@ -1,5 +1,7 @@
 // Keeps: opening a run reads nothing but its folder, and never writes there; a folder of a run that goes on is followed.
+using System.Globalization;
 using System.Reflection;
+using System.Text.RegularExpressions;
 
 namespace Mem1.Dashboard;
 
@@ -14,8 +16,14 @@ internal interface IRunFeed
 }
 
 /// <summary>A run's folder.</summary>
-internal sealed class FolderFeed(string folder) : IRunFeed
+internal sealed partial class FolderFeed(string folder) : IRunFeed
 {
+    /// <summary>Phase of a run whose process was killed or crashed.</summary>
+    public const string Killed = "killed";
+
+    // A person waits no longer for it, and a run that is being started is hardly met.
+    private static readonly TimeSpan s_apart = TimeSpan.FromSeconds(2);
+
     // Episodes that were played again on command: lines like those of trajectories.jsonl.
     private const string ReplaysName = "replays.jsonl";
 
@@ -26,6 +34,7 @@ internal sealed class FolderFeed(string folder) : IRunFeed
     private readonly LineFollower _replaysFile = new(Path.Combine(folder, ReplaysName));
     private readonly LineFollower _auditFile = new(Path.Combine(folder, AuditLog.FileName));
     private bool _first = true;
+    private long _askedAgainAt;
 
     public bool Poll(
         RunModel model, Action<IReadOnlyDictionary<string, double>> metrics, Action<TrajectorySummary> trajectory, Action restarted,
@@ -68,8 +77,41 @@ internal sealed class FolderFeed(string folder) : IRunFeed
                 if (AuditLog.Parse(line) is { } record) log(record.ToEvent());
             });
         if (!more) _first = false;
+        if (!more && model.Source == RunSource.Folder && Environment.TickCount64 >= _askedAgainAt)
+        {
+            _askedAgainAt = Environment.TickCount64 + (long)s_apart.TotalMilliseconds;
+            var phase = Phase(model);
+            if (phase != model.Progress.Phase) model.Progress = new ProgressState(phase, 0, "", DateTimeOffset.UtcNow);
+        }
+
         return !more;
     }
+
+    /// <summary>
+    /// What became of the run, by its lock: held while it goes on, left behind when its process was killed, gone when it ended.
+    /// </summary>
+    private string Phase(RunModel model)
+    {
+        try
+        {
+            // Shared with others that look, refused while the run holds it for itself; let go of at once.
+            using var held = new FileStream(
+                Path.Combine(folder, ".lock"), FileMode.Open, FileAccess.Read, FileShare.Read | FileShare.Delete);
+            return Killed;
+        }
+        catch (FileNotFoundException)
+        {
+            return Updates().Match(model.Config) is { Success: true } wanted
+                && model.Metrics(m => m.Last) >= long.Parse(wanted.Groups[1].Value, CultureInfo.InvariantCulture) ? "finished" : "stopped";
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return "going on in another process";
+        }
+    }
+
+    [GeneratedRegex(@"^updates: (\d{1,18})\s*$", RegexOptions.Multiline)]
+    private static partial Regex Updates();
 
     private string? ReadText(string name)
     {

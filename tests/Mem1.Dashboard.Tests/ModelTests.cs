@@ -154,6 +154,35 @@ public sealed class ModelTests : IDisposable
         Assert.Equal(["paused"], Advisor.Evaluate(model, DateTimeOffset.UtcNow).Select(a => a.Code));
     }
 
+    [Fact]
+    public void A_folder_tells_whether_its_run_goes_on_was_killed_was_stopped_or_is_finished()
+    {
+        File.WriteAllText(Path.Combine(_run.Path, "config.yaml"), "name: test\nupdates: 2\n");
+        _run.AppendMetrics(RunFolderFixture.Metrics(1, 0.5));
+        var model = Look();
+        Assert.Equal("stopped", model.Progress.Phase);
+        Assert.Empty(Advisor.Evaluate(model, DateTimeOffset.UtcNow));
+
+        var held = Path.Combine(_run.Path, ".lock");
+        using (new FileStream(held, FileMode.Create, FileAccess.ReadWrite, FileShare.None))
+            Assert.Equal("going on in another process", Look().Progress.Phase);
+        model = Look();
+        Assert.Equal("killed", model.Progress.Phase);
+        var advisory = Assert.Single(Advisor.Evaluate(model, DateTimeOffset.UtcNow));
+        Assert.Contains("it did 1 updates", advisory.Evidence, StringComparison.Ordinal);
+
+        File.Delete(held);
+        _run.AppendMetrics(RunFolderFixture.Metrics(2, 0.5));
+        Assert.Equal("finished", Look().Progress.Phase);
+
+        RunModel Look()
+        {
+            var model = new RunModel("r", RunSource.Folder);
+            new FolderFeed(_run.Path).Poll(model, _ => { }, _ => { }, () => { }, _ => { });
+            return model;
+        }
+    }
+
     [Theory]
     [InlineData("IOException: it broke", true)]
     [InlineData("RestartRequestedException: Somebody restarted it from the dashboard.", false)]

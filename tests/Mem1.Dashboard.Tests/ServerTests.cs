@@ -199,12 +199,12 @@ public sealed class ServerTests : IAsyncLifetime
         throw new InvalidOperationException("The stream ended.");
     }
 
-    internal static async Task WaitAsync(Func<Task<bool>> condition)
+    internal static async Task WaitAsync(Func<Task<bool>> condition, TimeSpan? limit = null)
     {
         var watch = Stopwatch.StartNew();
         while (!await condition())
         {
-            Assert.True(watch.Elapsed < TimeSpan.FromSeconds(30), "waited for half a minute");
+            Assert.True(watch.Elapsed < (limit ?? TimeSpan.FromSeconds(30)), $"waited for {watch.Elapsed.TotalSeconds:0} s");
             await Task.Delay(50, Stop);
         }
     }

@@ -11,7 +11,7 @@ import { ContextLength, MaskPicture } from './pictures';
 type Paint = 'kind' | 'log_prob' | 'advantage' | 'value';
 
 interface Token {
-  text: string; kind: 'state' | 'action' | 'information'; turn: number; loss: boolean; discarded: boolean;
+  text: string; kind: 'prompt' | 'state' | 'action' | 'information'; turn: number; loss: boolean; discarded: boolean;
   id?: number; logProb?: number; value?: number | null; advantage?: number; version?: number;
 }
 
@@ -106,7 +106,8 @@ function Shown({ of, paint }: { of: Trajectory; paint: Paint }) {
       ) : null}
       <details class="card" open>
         <summary>Prompt, {of.prompt_tokens} tokens</summary>
-        <pre class="tokens k-prompt">{of.prompt}</pre>
+        <pre class="tokens k-prompt" onPointerEnter={() => setToken({
+          text: of.prompt, kind: 'prompt', turn: 0, loss: false, discarded: false })}>{of.prompt}</pre>
       </details>
       {of.turns.map((turn, j) => <TurnCard key={j} of={of} turn={turn} j={j} paint={paint} show={setToken} />)}
       <section class="card" aria-label="Answer"><strong>Answer</strong><pre>{of.answer || '(none)'}</pre></section>
@@ -228,7 +229,10 @@ function TokenCard({ of }: { of: Token | null }) {
           <dt>token</dt>
           <dd><code>{of.text.length > 60 ? `${of.text.slice(0, 60)}…` : of.text}</code>{of.id !== undefined ? ` (${of.id})` : ''}</dd>
           <dt>kind</dt>
-          <dd>{of.kind === 'state' ? 'internal state' : of.kind}, turn {of.turn}{of.discarded ? ', discarded after it' : ''}</dd>
+          <dd>
+            {of.kind === 'prompt' ? 'prompt, of every turn'
+              : `${of.kind === 'state' ? 'internal state' : of.kind}, turn ${of.turn}${of.discarded ? ', discarded after it' : ''}`}
+          </dd>
           <dt>log-prob</dt><dd>{number(of.logProb)}{of.logProb !== undefined ? ` (p ${number(Math.exp(of.logProb))})` : ''}</dd>
           <dt>value</dt><dd>{number(of.value)}</dd>
           <dt>advantage</dt><dd>{number(of.advantage)}</dd>
