@@ -1,5 +1,6 @@
 // Keeps: one task looks at files and training and tells the browsers; what fails in a look is logged as an event and the next look goes on.
 using System.Diagnostics;
+using Mem1.Protocol;
 
 namespace Mem1.Dashboard;
 
@@ -101,10 +102,12 @@ internal sealed class Feeder(RunModel model, EventHub hub, IRunFeed feed, ILiveS
         foreach (var actor in now.Actors.Where(a => a.LastFailure is not null))
         {
             if (!_failed.Add($"{actor.Path} {actor.Restarts} {actor.LastFailure}")) continue;
+            var episode = actor.Kind == "episode" ? actor.Detail : "";
             Log(new TelemetryEvent(EventLevel.Error, "actor", actor.LastFailure!)
             {
                 Actor = actor.Path,
-                Episode = actor.Kind == "episode" ? actor.Detail : "",
+                Episode = episode,
+                TraceId = now.Run is { } run && episode.Length > 0 ? TraceContext.TraceOf(run, episode) : "",
             });
         }
 

@@ -12,6 +12,8 @@ public interface ILiveSource
 /// <summary>A training at one moment.</summary>
 public sealed record LiveSnapshot
 {
+    /// <summary>What tells the run's traces from those of others; null where not known.</summary>
+    public string? Run { get; init; }
     /// <summary>Newest version of the policy.</summary>
     public long PolicyVersion { get; init; }
     /// <summary>How many versions old the oldest token of a batch may be; 0 is synchronous.</summary>
@@ -151,7 +153,11 @@ public sealed record ActorState(
 /// <param name="AgeSeconds">Since its lease.</param>
 /// <param name="Spans">What it did when; empty where only the lease is known.</param>
 public sealed record EpisodeState(
-    string Id, string Worker, int Attempt, int? Turn, string State, double AgeSeconds, IReadOnlyList<EpisodeSpan> Spans);
+    string Id, string Worker, int Attempt, int? Turn, string State, double AgeSeconds, IReadOnlyList<EpisodeSpan> Spans)
+{
+    /// <summary>What logs and traces.jsonl call it; null where not known.</summary>
+    public string? TraceId { get; init; }
+}
 
 /// <summary>A stretch of an episode.</summary>
 /// <param name="Kind">generating, environment or waiting.</param>

@@ -33,7 +33,11 @@ internal sealed record TrajectorySummary(
 }
 
 /// <summary>An event with its number.</summary>
-internal sealed record LoggedEvent(long Index, DateTimeOffset Time, string Level, string Kind, string Text, string Actor, string Episode);
+internal sealed record LoggedEvent(long Index, DateTimeOffset Time, string Level, string Kind, string Text, string Actor, string Episode)
+{
+    /// <summary>Of the episode; null where there is none or it is not known.</summary>
+    public string? TraceId { get; init; }
+}
 
 /// <summary>Which events are asked for; an empty text asks for all.</summary>
 /// <param name="Kind">Their type, exactly.</param>
@@ -44,7 +48,7 @@ internal sealed record EventFilter(string Kind, string Actor, string Episode, st
 {
     public bool Takes(LoggedEvent e) =>
         (Kind.Length == 0 || e.Kind == Kind) && Has(e.Actor, Actor) && Has(e.Episode, Episode)
-            && (Has(e.Text, Text) || Has(e.Actor, Text) || Has(e.Episode, Text));
+            && (Has(e.Text, Text) || Has(e.Actor, Text) || Has(e.Episode, Text) || Has(e.TraceId ?? "", Text));
 
     private static bool Has(string where, string what) => where.Contains(what, StringComparison.OrdinalIgnoreCase);
 }
@@ -161,7 +165,10 @@ public sealed class RunModel(string name, RunSource source)
 
             var logged = new LoggedEvent(
                 _nextEvent++, happened.Time, happened.Level.ToString().ToLowerInvariant(), happened.Kind, happened.Text, happened.Actor,
-                happened.Episode);
+                happened.Episode)
+            {
+                TraceId = happened.TraceId.Length > 0 ? happened.TraceId : null,
+            };
             _events.AddLast(logged);
             return logged;
         }

@@ -26,6 +26,8 @@ public sealed record TelemetryEvent(EventLevel Level, string Kind, string Text)
     public string Actor { get; init; } = "";
     /// <summary>Episode it is about; empty for none.</summary>
     public string Episode { get; init; } = "";
+    /// <summary>What logs and traces.jsonl call that episode; empty where not known.</summary>
+    public string TraceId { get; init; } = "";
 }
 
 /// <summary>Where a training says what it does. Never blocks, never throws.</summary>

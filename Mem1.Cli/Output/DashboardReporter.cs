@@ -4,6 +4,7 @@ using System.Text.Json;
 using Mem1.Cli.Training;
 using Mem1.Dashboard;
 using Mem1.Learner;
+using Mem1.Protocol;
 using Mem1.Protocol.Security;
 
 namespace Mem1.Cli.Output;
@@ -111,6 +112,7 @@ internal sealed class DashboardReporter(IRunReporter inner) : IRunReporter, ILiv
         foreach (var worker in session.Ledger.Absent) Nodes.Lost(worker);
         return new LiveSnapshot
         {
+            Run = session.Ledger.Run,
             PolicyVersion = session.PolicyVersion,
             StalenessBound = session.Ledger.Staleness,
             Paused = session.Control.Paused,
@@ -147,7 +149,7 @@ internal sealed class DashboardReporter(IRunReporter inner) : IRunReporter, ILiv
                 .. actors.OrderBy(a => a.Kind != "episode" ? 0 : a.State == "failed" ? 1 : 2).Select(a => State(local!.WorkerId, a)),
                 .. Nodes.Snapshot(),
             ],
-            Episodes = Episodes(local?.WorkerId, actors, leases),
+            Episodes = Episodes(session.Ledger.Run, local?.WorkerId, actors, leases),
             Worker = local is null ? new Dictionary<string, double>() : Numbers(local.Counters),
             Quarantined = [.. session.Ledger.Quarantined.TakeLast(MaxQuarantined).Select(q => new QuarantineState(q.TaskId, q.Reasons))],
         };
@@ -178,7 +180,8 @@ internal sealed class DashboardReporter(IRunReporter inner) : IRunReporter, ILiv
     };
 
     /// <summary>Those of workers that say what their episodes did, then those of which only the lease is known.</summary>
-    private List<EpisodeState> Episodes(string? local, IReadOnlyList<Actors.ActorStatus> actors, IReadOnlyList<LeaseStatus> leases)
+    private List<EpisodeState> Episodes(
+        string run, string? local, IReadOnlyList<Actors.ActorStatus> actors, IReadOnlyList<LeaseStatus> leases)
     {
         var told = actors.Where(a => a.Kind == "episode").Select(a => Played(local!, a)).Concat(Nodes.Episodes())
             .OrderBy(e => e.State is "finished" or "returned" or "failed").ThenBy(e => e.AgeSeconds).ToList();
@@ -188,7 +191,11 @@ internal sealed class DashboardReporter(IRunReporter inner) : IRunReporter, ILiv
             .Select(l => new EpisodeState(l.EpisodeId, l.WorkerId, l.Attempt, Turn: null, "leased", Round(l.Age), [])).ToList();
         var running = told.TakeWhile(e => e.State is not ("finished" or "returned" or "failed")).Take(MaxEpisodes).ToList();
         var room = Math.Max(0, MaxEpisodes - running.Count - unknown.Count);
-        return [.. running.Concat(unknown).Take(MaxEpisodes), .. told.Skip(running.Count).Take(room)];
+        return
+        [
+            .. running.Concat(unknown).Take(MaxEpisodes).Concat(told.Skip(running.Count).Take(room))
+                .Select(e => e with { TraceId = TraceContext.TraceOf(run, e.Id) }),
+        ];
     }
 
     private static EpisodeState Played(string worker, Actors.ActorStatus a) => new(

@@ -3,6 +3,8 @@ using System.Net;
 using System.Net.Http.Headers;
 using System.Net.Sockets;
 using System.Text;
+using System.Text.Json;
+using Mem1.Protocol;
 using Mem1.Protocol.Security;
 
 namespace Mem1.Dashboard.Tests;
@@ -13,7 +15,7 @@ public sealed class RightsTests : IAsyncLifetime
 
     private static readonly BearerToken s_viewer = BearerToken.Create();
     private static readonly string[] s_looking =
-        ["/api/run", "/api/state", "/api/metrics", "/api/trajectories", "/api/trajectories/0", "/API/run", "/metrics", "/events", "/api/none"];
+        ["/api/run", "/api/state", "/api/metrics", "/api/trajectories/0", "/API/run", "/metrics", "/events", "/api/none"];
 
     private readonly RunFolderFixture _run = new();
     private readonly FakeTarget _target = new();
@@ -32,7 +34,14 @@ public sealed class RightsTests : IAsyncLifetime
             {
                 Folder = _run.Path,
                 Port = 0,
-                Live = new FakeLive(),
+                Live = new FakeLive
+                {
+                    Now = new LiveSnapshot
+                    {
+                        Run = "a run",
+                        Actors = [new ActorState("w/episode-1", "w", "episode", "failed", "u1-0", 1, 2, 0, "Boom: it broke")],
+                    },
+                },
                 Commands = _target,
                 Token = CommandToken.Of(Operator, "this test"),
                 Viewer = s_viewer,
@@ -136,6 +145,18 @@ public sealed class RightsTests : IAsyncLifetime
         {
             foreach (var socket in sockets) socket.Dispose();
         }
+    }
+
+    [Fact]
+    public async Task What_failed_in_an_episode_is_told_with_its_trace()
+    {
+        await ServerTests.WaitAsync(async () =>
+        {
+            using var answer = await GetAsync("/api/events?kind=actor", s_viewer.Header);
+            using var events = JsonDocument.Parse(await answer.Content.ReadAsStringAsync(Stop));
+            return events.RootElement.GetArrayLength() == 1
+                && events.RootElement[0].GetProperty("trace_id").GetString() == TraceContext.TraceOf("a run", "u1-0");
+        });
     }
 
     [Fact]

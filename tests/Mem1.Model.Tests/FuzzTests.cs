@@ -18,6 +18,9 @@ public sealed class FuzzTests
         "0.5", ",", ":", "}", "\u0000", "\"../../etc/passwd\"", "4294967296", "\"\\u0000\"", "2147483648", "[0,0]", "[1,-1]", "\"a\":1",
     ];
 
+    // The largest of these files has some thousand bytes, and tables of all byte pairs are the most that is made of one.
+    private const long MostBytes = 16 << 20;
+
     public static TheoryData<string, int> Parsers { get; } = new()
     {
         { "safetensors", 70_000 }, { "index", 40_000 }, { "config", 40_000 }, { "adapter", 30_000 }, { "tokenizer_config", 20_000 }, { "word", 15_000 },
@@ -34,6 +37,7 @@ public sealed class FuzzTests
         for (int i = 0; i < inputs; i++)
         {
             byte[] input = Damage(seed, (ulong)i);
+            long before = GC.GetAllocatedBytesForCurrentThread();
             try
             {
                 parse(input);
@@ -49,6 +53,9 @@ public sealed class FuzzTests
             {
                 Assert.Fail($"{parser}, input {i}: {e.GetType().Name} {e.Message}\n{Encoding.UTF8.GetString(input)}\n{e.StackTrace}");
             }
+            // What a length in the file says is compared with the file before room is made for it.
+            long took = GC.GetAllocatedBytesForCurrentThread() - before;
+            Assert.True(took < MostBytes, $"{parser}, input {i} of {input.Length} bytes took {took} bytes");
         }
         Assert.True(refused > inputs / 10, $"{refused} of {inputs} refused");
         Assert.True(accepted > 0);
