@@ -79,7 +79,7 @@ internal static class EnvironmentDemo
         var defaults = new WebSection();
         return new RunConfig
         {
-            Updates = 40,
+            Updates = 30,
             Environment = new EnvironmentConfig
             {
                 Kind = EnvironmentKind.Web,
