@@ -421,21 +421,26 @@ public sealed class BrowserTests(BrowserFixture fixture) : IClassFixture<Browser
         await page.Keyboard.PressAsync("ArrowRight");
         var card = page.GetByRole(AriaRole.Complementary, new() { Name = "Token" });
         await Assertions.Expect(card).ToContainTextAsync("internal state, turn 0", new() { Timeout = Patience });
-        await Assertions.Expect(card).ToContainTextAsync("trained on");
+        await Assertions.Expect(card).ToContainTextAsync("trained on", new() { Timeout = Patience });
         await page.Keyboard.PressAsync("6");
         var tree = page.GetByRole(AriaRole.Tree, new() { Name = "Supervision tree" });
         await Assertions.Expect(page.Locator(".actor").Nth(2)).ToBeVisibleAsync(new() { Timeout = Patience });
         await tree.FocusAsync();
         await page.Keyboard.PressAsync("ArrowDown");
-        await page.Keyboard.PressAsync("ArrowLeft"); // closes the first node
-        await Assertions.Expect(tree.GetByRole(AriaRole.Treeitem).First).ToHaveAttributeAsync("aria-expanded", "false");
+        var first = tree.GetByRole(AriaRole.Treeitem).First;
+        await Assertions.Expect(first).ToHaveClassAsync(new Regex(@"\bat\b"), new() { Timeout = Patience });
+        await page.Keyboard.PressAsync("ArrowLeft"); // closes it
+        await Assertions.Expect(first).ToHaveAttributeAsync("aria-expanded", "false", new() { Timeout = Patience });
         await page.Keyboard.PressAsync("ArrowDown");
         await page.Keyboard.PressAsync("ArrowDown");
+        await Assertions.Expect(tree.GetByRole(AriaRole.Treeitem).Nth(2)).ToHaveClassAsync(
+            new Regex(@"\bat\b"), new() { Timeout = Patience });
         await page.Keyboard.PressAsync("Enter"); // a child of the second
         await Assertions.Expect(page.GetByRole(AriaRole.Region, new() { Name = "Actor" }))
             .ToContainTextAsync("/", new() { Timeout = Patience });
         await page.Keyboard.PressAsync("8");
-        await Assertions.Expect(page.GetByRole(AriaRole.Link, new() { Name = "Events" })).ToHaveAttributeAsync("aria-current", "page");
+        await Assertions.Expect(page.GetByRole(AriaRole.Link, new() { Name = "Events" })).ToHaveAttributeAsync(
+            "aria-current", "page", new() { Timeout = Patience });
 
         // The check of contrasts sees what is too faint.
         await page.EvaluateAsync(
