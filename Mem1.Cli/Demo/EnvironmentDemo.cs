@@ -68,6 +68,11 @@ internal static class EnvironmentDemo
         return !plan.Quick ? config : config with
         {
             Updates = 2,
+            Environment = config.Environment with
+            {
+                Web = config.Environment.Web with { LocalPages = 40 },
+                Shop = config.Environment.Shop with { Kinds = 2 },
+            },
             Rollout = config.Rollout with { EpisodesPerUpdate = 4, MaxEpisodes = 4 },
             Cloning = config.Cloning with { Steps = 10, WarmupSteps = 2, BatchTurns = 4 },
             Ppo = config.Ppo with { MiniBatches = 2, WarmupUpdates = 1 },
