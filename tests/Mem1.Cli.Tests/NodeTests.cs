@@ -145,7 +145,8 @@ public sealed partial class NodeTests : IDisposable
         Refused([.. known, "--token-file", _temp["none"]], "token file", "cannot be read");
         said.Append(Refusals.Refused(["learner", "--tls-ca", authority.Path], "--tls-cert"));
         said.Append(Refusals.Refused(
-            ["learner", "--listen", FreeAddress(), "--runs", _temp["none"], "--quick", "--token-file", right, "--viewer-token-file", right], "give each their own"));
+            ["learner", "--listen", FreeAddress(), "--runs", _temp["none"], "--quick", "--token-file", right, "--viewer-token-file", right],
+            "give each their own"));
         using var worker = new Child(Command(
             ["rollout", "--learner", at, "--id", "steady", .. known, "--token-file", right, "--log-format", "json", "--log-level", "debug"]));
         var played = worker.Finish().Succeeded();
@@ -178,7 +179,8 @@ public sealed partial class NodeTests : IDisposable
         foreach (var secret in secrets)
         {
             Assert.DoesNotContain(secret, said.ToString(), StringComparison.Ordinal);
-            foreach (var file in files) Assert.False(File.ReadAllBytes(file).AsSpan().IndexOf(Encoding.ASCII.GetBytes(secret)) >= 0, $"{file} holds a secret");
+            var bytes = Encoding.ASCII.GetBytes(secret);
+            foreach (var file in files) Assert.True(File.ReadAllBytes(file).AsSpan().IndexOf(bytes) < 0, $"{file} holds a secret");
         }
 
         // Every line is an object that says when, how grave and from where; both sides tell of the same episodes under the same traces.

@@ -13,8 +13,11 @@ internal static class Damage
     ];
 
     /// <summary>A folder for thousands of small files: in memory, where the system has such a place.</summary>
-    public static string Folder() =>
-        Directory.CreateDirectory(Path.Combine(Directory.Exists("/dev/shm") ? "/dev/shm" : Path.GetTempPath(), $"mem1-damage-{Guid.NewGuid():N}")).FullName;
+    public static string Folder()
+    {
+        var place = Directory.Exists("/dev/shm") ? "/dev/shm" : Path.GetTempPath();
+        return Directory.CreateDirectory(Path.Combine(place, $"mem1-damage-{Guid.NewGuid():N}")).FullName;
+    }
 
     public static byte[] Of(byte[] sound, int number)
     {
@@ -91,7 +94,8 @@ internal static class Damage
             }
             catch (Exception e) when (e is not Xunit.Sdk.XunitException)
             {
-                Assert.Fail($"Input {i}: {e.GetType().Name} {e.Message}\n{Convert.ToHexString(input.AsSpan(0, Math.Min(400, input.Length)))}\n{e.StackTrace}");
+                var shown = Convert.ToHexString(input.AsSpan(0, Math.Min(400, input.Length)));
+                Assert.Fail($"Input {i}: {e.GetType().Name} {e.Message}\n{shown}\n{e.StackTrace}");
             }
 
             var took = GC.GetAllocatedBytesForCurrentThread() - before;

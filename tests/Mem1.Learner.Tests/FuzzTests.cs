@@ -18,7 +18,8 @@ public sealed class FuzzTests : IDisposable
     public void State_of_a_checkpoint()
     {
         var sound = """
-            {"update":7,"policy_version":7,"optimiser_steps":[7,7],"next_task":56,"score":0.5,"extra":{"evaluation_before":{"exact_match":{"1":0.5}},"trainer":{"kl":0.1}}}
+            {"update":7,"policy_version":7,"optimiser_steps":[7,7],"next_task":56,"score":0.5,
+            "extra":{"evaluation_before":{"exact_match":{"1":0.5}},"trainer":{"kl":0.1}}}
             """u8.ToArray();
         Damage.Survives<LearnerException>(sound, 3_000, bytes =>
         {
@@ -49,7 +50,8 @@ public sealed class FuzzTests : IDisposable
             var applied = SpoolReplay.Apply(read, [new SpoolRecord { Lease = new LeaseNote { Terms = Terms("t"), WorkerId = "v" } }]);
             var ledger = new TaskLedger(() => 0, TimeSpan.FromMinutes(1), TestData.Limits, time);
             ledger.Restore(applied);
-            ledger.Submit([new TaskRequest(new Environments.EnvironmentTask("t", [new Environments.Objective("o", "what?", ["that"])]), 1, 1, 1, 8, false)], null);
+            var task = new Environments.EnvironmentTask("t", [new Environments.Objective("o", "what?", ["that"])]);
+            ledger.Submit([new TaskRequest(task, 1, 1, 1, 8, false)], null);
             _ = ledger.Save().ToByteArray();
             ledger.Close();
         });

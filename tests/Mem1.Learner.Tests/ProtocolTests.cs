@@ -27,8 +27,9 @@ public sealed class ProtocolTests : IAsyncDisposable
         var frozen = File.ReadAllLines(Data("protocol.txt"));
         Assert.True(
             !frozen.Except(now).Any(),
-            $"These lines of data/protocol.txt are not so any more: {string.Join("; ", frozen.Except(now))}. Peers of other releases rely on them: put them back. "
-            + "What is new gets a number of its own; write it down with MEM1_WRITE_PROTOCOL=FILE before a release, and raise ProtocolVersion.Minor once for it.");
+            $"These lines of data/protocol.txt are not so any more: {string.Join("; ", frozen.Except(now))}. Peers of other releases rely on "
+            + "them: put them back. What is new gets a number of its own; write it down with MEM1_WRITE_PROTOCOL=FILE before a release, and "
+            + "raise ProtocolVersion.Minor once for it.");
         // Whatever else is added, what the first release knew is there as it was.
         Assert.Empty(File.ReadAllLines(Data("protocol-1.0.txt")).Skip(1).Except(now));
     }
@@ -79,7 +80,8 @@ public sealed class ProtocolTests : IAsyncDisposable
         var refusal = await peer.RefusedAsync(new WorkerMessage { Hello = new Hello { WorkerId = "w", ProtocolVersion = major, MaxEpisodes = 1 } });
         Assert.Equal(StatusCode.FailedPrecondition, refusal.StatusCode);
         Assert.Equal(
-            $"Worker w speaks protocol version {major}; this learner speaks {ProtocolVersion.Major}. Run the same release on both.", refusal.Status.Detail);
+            $"Worker w speaks protocol version {major}; this learner speaks {ProtocolVersion.Major}. Run the same release on both.",
+            refusal.Status.Detail);
         Assert.Empty(host.Workers);
     }
 
@@ -124,7 +126,9 @@ public sealed class ProtocolTests : IAsyncDisposable
                     }
 
                     var oneof = f.RealContainingOneof is { } of ? $" in {of.Name}" : "";
-                    yield return $"{type.FullName} {f.FieldNumber} {f.Name}: {(f.IsRepeated && !f.IsMap ? "repeated " : f.HasPresence && f.FieldType != FieldType.Message && oneof.Length == 0 ? "optional " : "")}{kind}{oneof}";
+                    var optional = f.HasPresence && f.FieldType != FieldType.Message && oneof.Length == 0;
+                    var label = f.IsRepeated && !f.IsMap ? "repeated " : optional ? "optional " : "";
+                    yield return $"{type.FullName} {f.FieldNumber} {f.Name}: {label}{kind}{oneof}";
                 }
             }
 

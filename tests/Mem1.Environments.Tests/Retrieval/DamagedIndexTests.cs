@@ -40,8 +40,9 @@ public sealed class DamagedIndexTests : IDisposable
         byte[] sound = File.ReadAllBytes(path);
         foreach (string change in (string[])[
             "UPDATE terms SET windows = x'FFFFFFFF0F000A'", "UPDATE terms SET windows = x'00'", "UPDATE terms SET windows = x'00FFFFFFFF0FFF'",
-            "UPDATE terms SET postings = x'00'", "UPDATE terms SET postings = x''", "UPDATE terms SET windows = 'text'", "UPDATE terms SET passages = 9000000000",
-            "UPDATE lengths SET codes = x''", "UPDATE lengths SET codes = 5", "DELETE FROM lengths", "DELETE FROM documents", "DELETE FROM meta WHERE key = 'terms'",
+            "UPDATE terms SET postings = x'00'", "UPDATE terms SET postings = x''", "UPDATE terms SET windows = 'text'",
+            "UPDATE terms SET passages = 9000000000", "UPDATE lengths SET codes = x''", "UPDATE lengths SET codes = 5", "DELETE FROM lengths",
+            "DELETE FROM documents", "DELETE FROM meta WHERE key = 'terms'",
             "UPDATE meta SET value = 'many' WHERE key = 'documents'", "UPDATE meta SET value = '-1' WHERE key = 'documents'",
         ])
         {
