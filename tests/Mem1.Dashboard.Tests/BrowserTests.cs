@@ -413,6 +413,8 @@ public sealed class BrowserTests(BrowserFixture fixture) : IClassFixture<Browser
         await using var server = await DashboardServer.StartAsync(new DashboardOptions { Port = 0 }, Stop);
         await using var context = await browser.NewContextAsync();
         var (page, errors) = await OpenAsync(context, server, "overview");
+        var overview = page.GetByRole(AriaRole.Heading, new() { Name = "Overview" });
+        await Assertions.Expect(overview).ToBeVisibleAsync(new() { Timeout = Patience });
         await page.Keyboard.PressAsync("3");
         var turn = page.GetByRole(AriaRole.Group, new() { Name = "Tokens of turn 0" });
         await Assertions.Expect(turn).ToBeVisibleAsync(new() { Timeout = Patience });

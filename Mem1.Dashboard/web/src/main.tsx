@@ -1,5 +1,5 @@
 import { render } from 'preact';
-import { useEffect, useState } from 'preact/hooks';
+import { useEffect, useLayoutEffect, useState } from 'preact/hooks';
 import { connect, unlock, useStore } from './store';
 import { CommandDialog } from './commands';
 import { duration } from './format';
@@ -41,7 +41,8 @@ function Locked({ wrong }: { wrong: boolean }) {
 function App() {
   const { run, state, connected, everConnected, lost, lock } = useStore();
   const [view, setView] = useState(current());
-  useEffect(() => {
+  // Before the page is painted: a key that is pressed as soon as there is something to see must not be lost.
+  useLayoutEffect(() => {
     const changed = (): void => setView(current());
     const key = (e: KeyboardEvent): void => {
       if (e.ctrlKey || e.metaKey || e.altKey || (e.target as HTMLElement).closest?.('input,select,textarea,dialog')) return;
